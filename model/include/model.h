@@ -1,0 +1,79 @@
+/* model: a Mamba generator from a Hugging Face folder. Label-blind; depends on base alone.
+ *
+ * An engine is immutable and shared; a sequence is its recurrent state (convolution and SSM), a few MB
+ * whatever the length. Every output element is reduced in one fixed order that does not depend on the
+ * batch, the chunking or the thread count: logits of a sequence are bit-identical alone and batched,
+ * prefilled whole or in pieces, fresh or restored from a snapshot.
+ *
+ * Threads: engines may be used by any thread; a sequence by one at a time. */
+#ifndef LETHE_MODEL_H
+#define LETHE_MODEL_H
+
+#include "base.h"
+
+typedef struct model model;
+typedef struct model_seq model_seq;
+
+typedef struct { uint32_t threads; /* 0: 1 */ } model_options;
+
+typedef struct {
+    const char *architecture;          /* "MambaForCausalLM" */
+    const char *kernel;                /* which CPU path runs: part of the reported configuration */
+    uint32_t vocab_size, d_model, d_inner, d_state, d_conv, dt_rank, layers;
+    int32_t eos_token;                 /* -1: none */
+    uint64_t state_bytes;              /* exact size of one sequence's state */
+    uint64_t weight_bytes;
+    uint8_t identity[32];              /* hash of config and weights: part of cache keys */
+} model_info;
+
+/* dir: config.json, model.safetensors (or sharded index), tokenizer.json. Truncated, lying or
+ * mismatched files: E_INVALID naming file and tensor. Unknown architecture: E_UNIMPLEMENTED. */
+MUST_USE result model_open(model **out, const char *dir, const model_options *options);
+void model_close(model **m);
+const model_info *model_describe(const model *m);
+
+/* ---- tokenizer ------------------------------------------------------------------------------------ */
+typedef struct tokenizer tokenizer;
+/* Byte-level BPE as GPT-NeoX's tokenizer.json has it: NFC, the implicit ByteLevel pattern, added
+ * tokens. E_INVALID for missing merges, unknown parts and the like. */
+MUST_USE result tokenizer_open(tokenizer **out, bytes tokenizer_json);
+void tokenizer_close(tokenizer **t);
+uint32_t tokenizer_size(const tokenizer *t);              /* one past the largest id */
+/* Encodes valid UTF-8 into ids (in the arena). specials: added tokens in the text are recognised
+ * (never for user text). E_INVALID: invalid UTF-8. Linear time but for a word's merges: n log n. */
+MUST_USE result tokenizer_encode(const tokenizer *t, bytes text, bool specials, arena *a,
+                                 uint32_t **ids, size_t *count);
+/* The bytes of one token (borrowed from t; may be a part of a character; empty for unknown ids). */
+bytes tokenizer_token(const tokenizer *t, uint32_t id);
+int64_t tokenizer_find(const tokenizer *t, const char *token);   /* id of an added/vocabulary token, -1 */
+const tokenizer *model_tokenizer(const model *m);
+
+/* ---- sequences ------------------------------------------------------------------------------------- */
+MUST_USE result model_seq_open(model_seq **out, const model *m);  /* at the zero state */
+void model_seq_close(model_seq **seq);                            /* wipes */
+void model_seq_wipe(model_seq *seq);                              /* back to the zero state */
+uint64_t model_seq_length(const model_seq *seq);                  /* tokens read so far */
+/* Reads tokens. logits (vocab_size f32), of the last token, may be NULL. Ids past the vocabulary:
+ * E_INVALID and the state is as before. alive (may be NULL) is asked between chunks of at most 64 tokens. */
+MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
+                              result (*alive)(void *ctx), void *alive_ctx);
+/* One step of count different sequences of one engine: reads tokens[i] into seqs[i];
+ * logits (count, vocab_size). */
+MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
+                             size_t count, float *logits);
+/* State to bytes and back, bit-exact; restoring into another model is E_INVALID (identity checked). */
+MUST_USE result model_seq_snapshot(const model_seq *seq, buf *out);
+MUST_USE result model_seq_restore(model_seq *seq, bytes snapshot);
+
+/* ---- sampler ---------------------------------------------------------------------------------------- */
+typedef struct { float temperature; float top_p; uint64_t seed; } sampler_options;  /* 0: greedy */
+typedef struct { sampler_options options; uint64_t counter; } sampler;
+void sampler_init(sampler *s, const sampler_options *options);
+/* Next token; greedy ties go to the lowest id. The same logits, options and step give the same token
+ * on every machine (counter-based generator). */
+uint32_t sampler_next(sampler *s, const float *logits, uint32_t vocab_size);
+
+/* log-probability of token under logits (natural log), computed in float64. */
+double model_log_prob(const float *logits, uint32_t vocab_size, uint32_t token);
+
+#endif

@@ -1,0 +1,27 @@
+/* dense: one exact inner-product index of a compartment. Internal to retrieval/; dense.c is the only
+ * file that sees FAISS's C headers. Rows are kept in canonical order (by key), so that neither bytes
+ * nor results depend on how the set came about; removed rows are zeroed. */
+#ifndef LETHE_DENSE_H
+#define LETHE_DENSE_H
+
+#include "ifc.h"
+
+typedef struct { id128 document; uint32_t chunk; } dense_key;
+typedef struct dense dense;
+typedef struct { uint32_t row; float score; } dense_hit;
+
+MUST_USE result dense_open(dense **out, uint32_t dimensions);
+void dense_close(dense **d);                              /* wipes */
+/* Rows of one document, ascending chunk. Inserted at their canonical place. */
+MUST_USE result dense_add(dense *d, id128 document, uint32_t count, const float *vectors);
+void dense_remove(dense *d, id128 document);              /* absent is fine */
+uint32_t dense_rows(const dense *d);
+dense_key dense_key_of(const dense *d, uint32_t row);
+const float *dense_vector(const dense *d, uint32_t row);
+/* Best k rows by inner product, descending, ties by key. One query at a time, one thread, one
+ * reduction order. Returns how many. */
+MUST_USE result dense_search(const dense *d, const float *query, uint32_t k, dense_hit *hits,
+                             uint32_t *hit_count);
+uint64_t dense_bytes(const dense *d);
+
+#endif
