@@ -1,0 +1,74 @@
+/* kernels: the arithmetic of Mamba-1 on a CPU, float32, in one order.
+ *
+ * Every output element is a chain of operations of its own: sums run over k from 0 upwards with one
+ * fused multiply-add each, whatever the number of rows, and vector lanes hold different outputs,
+ * never parts of one. So the bits depend neither on the batch nor on the chunking, the threads or
+ * the instruction set: AVX-512, AVX2 and the portable path give the same. */
+#ifndef LETHE_MODEL_KERNELS_H
+#define LETHE_MODEL_KERNELS_H
+
+#include "base.h"
+
+enum { PANEL = 32 };                       /* outputs that are interleaved in a packed matrix */
+
+static inline size_t panel_pad(size_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
+
+/* W (out,in) as panels [ceil(out/32)][in][32], rows past out zero; bias (out padded) or NULL. */
+typedef struct {
+    uint32_t out, in;
+    const float *w;                        /* 64-aligned */
+    const float *bias;
+} matrix;
+
+static inline uint32_t matrix_panels(const matrix *m) { return (m->out + PANEL - 1) / PANEL; }
+
+/* What a matrix product reads and writes. x (rows,in) with row distance x_stride, y likewise. */
+typedef struct {
+    const float *x;
+    size_t x_stride, rows;
+    float *y;
+    size_t y_stride;
+    bool add;                              /* y += the product (after its bias) instead of y = */
+    bool exact_width;                      /* y has no room past out: the last panel is cut */
+} matmul_io;
+
+/* One sequence's rows of a step, for channels [d0, d1). Matrices named (rows,D) have row distance
+ * stride; conv_state is (K-1,D) and ssm_state (N,D), both D = d_inner apart. */
+typedef struct {
+    size_t rows, stride, d0, d1, d_inner, d_conv, d_state;
+    const float *x;                        /* (rows,D) input of the convolution */
+    const float *z;                        /* (rows,D) gate */
+    float *u;                              /* (rows,D) out of the convolution; then the mixer's y */
+    const float *dt;                       /* (rows,D) before softplus, with its bias */
+    const float *bc;                       /* (rows, B(N) then C(N)), row distance bc_stride */
+    size_t bc_stride;
+    const float *conv_w;                   /* (K,D) */
+    const float *conv_b;                   /* (D) */
+    const float *a;                        /* (N,D) = -exp(A_log) */
+    const float *d;                        /* (D) */
+    float *conv_state, *ssm_state;
+} mixer_io;
+
+typedef struct {
+    const char *name;
+    /* y = x W^T + bias for panels [p0, p1). Error: rel <= 4e-6 sqrt(in/256) of sum |x||w|. */
+    void (*matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io);
+    /* u = silu(causal depthwise convolution of x with conv_state before it); conv_state becomes the
+     * last K-1 rows. Error: rel <= 1e-6 of the sum of magnitudes. */
+    void (*conv)(const mixer_io *io);
+    /* Selective scan: h = exp(softplus(dt) A) h + softplus(dt) B u; y = C h + D u, times silu(z).
+     * u becomes y. Source: Mamba, Algorithm 2. Error: rel <= 1e-5 of the sum of magnitudes. */
+    void (*scan)(const mixer_io *io);
+    /* y (n) = x / sqrt(mean(x^2) + epsilon) * weight. Error: rel <= 1e-6. */
+    void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
+} kernels;
+
+/* The widest path that this CPU runs. LETHE_KERNEL=portable|avx2|avx512 asks for a narrower one. */
+const kernels *kernels_pick(void);
+/* All paths that this CPU runs, the portable one first; their number. */
+size_t kernels_all(const kernels *out[3]);
+
+/* exp for |x| <= 87, else 2^-126 or about 2^127; rel <= 2.5e-7. NaN stays NaN. */
+float kernel_exp(float x);
+
+#endif

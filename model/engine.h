@@ -1,0 +1,69 @@
+/* engine: what the parts of model/ share. Everything in a model is fixed once it is open. */
+#ifndef LETHE_MODEL_ENGINE_H
+#define LETHE_MODEL_ENGINE_H
+
+#include "config.h"
+#include "cpu/kernels.h"
+#include "model.h"
+#include "pool.h"
+#include "tensors.h"
+
+enum {
+    MODEL_CHUNK = 64,                      /* rows of one pass through the layers, at most */
+    /* Part of the identity: rises when the arithmetic changes, so that states of different bits
+     * never mix. */
+    MODEL_NUMERICS = 1
+};
+
+typedef struct {
+    float *norm;                           /* (d_model) */
+    matrix in_x, in_z;                     /* in_proj's halves, (d_inner,d_model) each */
+    matrix x_proj, dt_proj, out_proj;
+    float *conv_w, *conv_b;                /* (K,D); (D), zero where the file has none */
+    float *a, *d;                          /* (N,D) = -exp(A_log); (D) */
+} layer;
+
+typedef struct {
+    layer *layers;                         /* [config.layers] */
+    float *norm_f;                         /* (d_model) */
+    matrix embeddings, head;               /* (vocab,d_model); head.w is embeddings.w when tied */
+    void **blocks;                         /* every allocation behind the above */
+    size_t block_count, block_capacity;
+    uint64_t bytes;
+    uint8_t identity[32];
+} weights;
+
+struct model {
+    model_config config;
+    model_info info;
+    weights weights;
+    tokenizer *tokenizer;
+    pool *pool;
+    const kernels *kernels;
+    size_t layer_floats;                   /* state of one layer: conv (K-1,D), then SSM (N,D) */
+};
+
+struct model_seq {
+    const model *model;
+    uint64_t length;
+    void *memory;
+    float *state;                          /* (layers, layer_floats), 64-aligned */
+};
+
+/* Reads every tensor and packs it. E_INVALID names what is missing or misshapen. */
+MUST_USE result weights_load(weights *w, const model_config *c, const char *dir,
+                             bytes config_json);
+void weights_free(weights *w);
+
+/* Rows [row, row+rows) of a pass belong to one sequence. */
+typedef struct { float *state; size_t row, rows; } segment;
+
+/* One pass of at most MODEL_CHUNK rows; the segments cover the rows in order. Ids are within the
+ * vocabulary. Logits (rows - first_logit, vocab) are written for rows from first_logit on. */
+void mamba_forward(const model *m, const segment *segments, size_t segment_count,
+                   const uint32_t *tokens, size_t rows, size_t first_logit, float *logits);
+
+/* count floats, zeroed, 64-aligned; *memory is what to free. */
+float *floats_alloc(size_t count, void **memory);
+
+#endif

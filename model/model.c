@@ -1,0 +1,100 @@
+/* Opening a model folder. */
+#include "engine.h"
+
+#include <math.h>
+
+enum { TOKENIZER_FILE_MAX_BYTES = 64 << 20 };
+
+static result read_part(const char *dir, const char *name, size_t limit, buf *out)
+{
+    char path[4096];
+    TRY(path_join(path, sizeof path, dir, name));
+    result r = file_read(path, limit, out);
+    if (r.code == E_NOT_FOUND) return fail(E_NOT_FOUND, "the model folder has no %s", name);
+    return r;
+}
+
+static result open_tokenizer(model *m, const char *dir)
+{
+    buf json;
+    buf_init(&json, TOKENIZER_FILE_MAX_BYTES);
+    result r = read_part(dir, "tokenizer.json", TOKENIZER_FILE_MAX_BYTES, &json);
+    if (is_ok(r)) r = tokenizer_open(&m->tokenizer, buf_bytes(&json));
+    if (is_ok(r) && tokenizer_size(m->tokenizer) > m->config.vocab_size)
+        r = fail(E_INVALID, "tokenizer.json has ids up to %u, config.json a vocabulary of %u",
+                 tokenizer_size(m->tokenizer) - 1, m->config.vocab_size);
+    buf_free(&json);
+    return r;
+}
+
+static result open_weights(model *m, const char *dir)
+{
+    buf json;
+    buf_init(&json, CONFIG_FILE_MAX_BYTES);
+    result r = read_part(dir, "config.json", CONFIG_FILE_MAX_BYTES, &json);
+    if (is_ok(r)) r = model_config_parse(&m->config, buf_bytes(&json));
+    /* The tokenizer first: it is quick to refuse. */
+    if (is_ok(r)) r = open_tokenizer(m, dir);
+    if (is_ok(r)) r = weights_load(&m->weights, &m->config, dir, buf_bytes(&json));
+    buf_free(&json);
+    return r;
+}
+
+static void describe(model *m)
+{
+    const model_config *c = &m->config;
+    m->layer_floats = (size_t)c->d_inner * (c->d_conv - 1 + c->d_state);
+    m->info = (model_info){
+        .architecture = "MambaForCausalLM", .kernel = m->kernels->name,
+        .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
+        .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
+        .eos_token = c->eos_token,
+        .state_bytes = (uint64_t)c->layers * m->layer_floats * sizeof(float),
+        .weight_bytes = m->weights.bytes};
+    for (size_t i = 0; i < sizeof m->info.identity; i++)
+        m->info.identity[i] = m->weights.identity[i];
+}
+
+result model_open(model **out, const char *dir, const model_options *options)
+{
+    *out = NULL;
+    uint32_t threads = options == NULL || options->threads == 0 ? 1 : options->threads;
+    if (threads > POOL_THREADS_MAX)
+        return fail(E_INVALID, "the engine takes at most %d threads", POOL_THREADS_MAX);
+    model *m = mem_alloc(sizeof *m);
+    m->kernels = kernels_pick();
+    result r = open_weights(m, dir);
+    if (is_ok(r)) r = pool_open(&m->pool, threads);
+    if (!is_ok(r)) {
+        model_close(&m);
+        return r;
+    }
+    describe(m);
+    *out = m;
+    return OK;
+}
+
+void model_close(model **mp)
+{
+    model *m = *mp;
+    if (m == NULL) return;
+    pool_close(&m->pool);
+    weights_free(&m->weights);
+    tokenizer_close(&m->tokenizer);
+    mem_free(m);
+    *mp = NULL;
+}
+
+const model_info *model_describe(const model *m) { return &m->info; }
+
+const tokenizer *model_tokenizer(const model *m) { return m->tokenizer; }
+
+double model_log_prob(const float *logits, uint32_t vocab_size, uint32_t token)
+{
+    if (token >= vocab_size) return -(double)INFINITY;
+    double most = -(double)INFINITY, sum = 0;
+    for (uint32_t i = 0; i < vocab_size; i++)
+        if ((double)logits[i] > most) most = (double)logits[i];
+    for (uint32_t i = 0; i < vocab_size; i++) sum += exp((double)logits[i] - most);
+    return (double)logits[token] - most - log(sum);
+}

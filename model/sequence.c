@@ -1,0 +1,124 @@
+/* Sequences: a recurrent state and how many tokens it has read. States are as private as the text
+ * that made them: they are wiped when they end. */
+#include "engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { SNAPSHOT_VERSION = 1 };
+static const uint8_t SNAPSHOT_MAGIC[8] = {'L', 'E', 'T', 'H', 'E', 'S', 'E', 'Q'};
+
+static_assert(sizeof(float) == 4, "the snapshot holds IEEE float32, little-endian");
+
+result model_seq_open(model_seq **out, const model *m)
+{
+    model_seq *s = mem_alloc(sizeof *s);
+    s->model = m;
+    s->state = floats_alloc(m->info.state_bytes / sizeof(float), &s->memory);
+    *out = s;
+    return OK;
+}
+
+void model_seq_close(model_seq **seq)
+{
+    if (*seq == NULL) return;
+    model_seq_wipe(*seq);
+    mem_free((*seq)->memory);
+    mem_free(*seq);
+    *seq = NULL;
+}
+
+void model_seq_wipe(model_seq *seq)
+{
+    mem_wipe(seq->state, seq->model->info.state_bytes);
+    memset(seq->state, 0, seq->model->info.state_bytes);
+    seq->length = 0;
+}
+
+uint64_t model_seq_length(const model_seq *seq) { return seq->length; }
+
+static result check_ids(const model *m, const uint32_t *tokens, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] >= m->config.vocab_size)
+            return fail(E_INVALID, "a token id is past the vocabulary of %u",
+                        m->config.vocab_size);
+    return OK;
+}
+
+/* Whole chunks first, the rest last: how it is cut changes no bit. An error of alive leaves the
+ * sequence wiped: half a prompt is of no use to anybody. */
+result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
+                     result (*alive)(void *ctx), void *alive_ctx)
+{
+    const model *m = seq->model;
+    TRY(check_ids(m, tokens, count));
+    if (count == 0 && logits != NULL) return fail(E_INVALID, "no tokens to read");
+    for (size_t at = 0; at < count;) {
+        if (at > 0 && alive != NULL) {
+            result r = alive(alive_ctx);
+            if (!is_ok(r)) {
+                model_seq_wipe(seq);
+                return r;
+            }
+        }
+        size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
+        bool last = at + rows == count && logits != NULL;
+        segment g = {.state = seq->state, .row = 0, .rows = rows};
+        mamba_forward(m, &g, 1, tokens + at, rows, last ? rows - 1 : rows, logits);
+        at += rows;
+        seq->length += rows;
+    }
+    return OK;
+}
+
+result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens, size_t count,
+                    float *logits)
+{
+    TRY(check_ids(m, tokens, count));
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(seqs[i]->model == m);
+        for (size_t j = 0; j < i; j++) ASSERT(seqs[i] != seqs[j]);
+    }
+    for (size_t at = 0; at < count; at += MODEL_CHUNK) {
+        segment g[MODEL_CHUNK];
+        size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
+        for (size_t i = 0; i < rows; i++)
+            g[i] = (segment){.state = seqs[at + i]->state, .row = i, .rows = 1};
+        mamba_forward(m, g, rows, tokens + at, rows, 0,
+                      logits + at * (size_t)m->config.vocab_size);
+        for (size_t i = 0; i < rows; i++) seqs[at + i]->length++;
+    }
+    return OK;
+}
+
+result model_seq_snapshot(const model_seq *seq, buf *out)
+{
+    buf_append(out, SNAPSHOT_MAGIC, sizeof SNAPSHOT_MAGIC);
+    buf_append_u32(out, SNAPSHOT_VERSION);
+    buf_append(out, seq->model->info.identity, 32);
+    buf_append_u64(out, seq->length);
+    buf_append(out, seq->state, seq->model->info.state_bytes);
+    return buf_check(out);
+}
+
+/* Nothing changes unless everything is right. */
+result model_seq_restore(model_seq *seq, bytes snapshot)
+{
+    const model_info *info = &seq->model->info;
+    reader r = reader_of(snapshot);
+    const uint8_t *magic = reader_take(&r, sizeof SNAPSHOT_MAGIC);
+    uint32_t version = reader_u32(&r);
+    const uint8_t *identity = reader_take(&r, 32);
+    uint64_t length = reader_u64(&r);
+    if (magic == NULL || identity == NULL || r.bad ||
+        memcmp(magic, SNAPSHOT_MAGIC, sizeof SNAPSHOT_MAGIC) != 0 || version != SNAPSHOT_VERSION)
+        return fail(E_DATA_LOSS, "not a snapshot of a sequence");
+    if (memcmp(identity, info->identity, 32) != 0)
+        return fail(E_INVALID, "the snapshot belongs to another model");
+    const uint8_t *state = reader_take(&r, info->state_bytes);
+    TRY(reader_done(&r, "snapshot of a sequence"));
+    memcpy(seq->state, state, info->state_bytes);
+    seq->length = length;
+    return OK;
+}

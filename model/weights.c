@@ -1,0 +1,251 @@
+/* Weights: out of the file's tensors (F32, F16, BF16) into float32, packed for the kernels.
+ *
+ * A matrix is converted 32 rows at a time, so that opening a model needs little more than the packed
+ * weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
+#include "engine.h"
+#include "seal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NAME_MAX_CHARS = 96 };
+
+typedef struct {
+    weights *w;
+    const model_config *c;
+    const tensors *file;
+} loader;
+
+float *floats_alloc(size_t count, void **memory)
+{
+    ASSERT(count <= (SIZE_MAX - 64) / sizeof(float));
+    *memory = mem_alloc(count * sizeof(float) + 64);
+    return (float *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
+}
+
+/* Memory that weights_free frees. */
+static float *keep_floats(weights *w, size_t count)
+{
+    if (w->block_count == w->block_capacity) {
+        w->block_capacity = w->block_capacity == 0 ? 64 : 2 * w->block_capacity;
+        w->blocks = mem_realloc(w->blocks, w->block_capacity * sizeof(void *));
+    }
+    w->bytes += count * sizeof(float);
+    return floats_alloc(count, &w->blocks[w->block_count++]);
+}
+
+static result expect(const loader *l, const char *name, uint32_t rank, const uint64_t *shape,
+                     const tensor **out)
+{
+    TRY(tensors_expect(l->file, name, rank, shape, out));
+    tensor_type type = (*out)->type;
+    if (type != TENSOR_F32 && type != TENSOR_F16 && type != TENSOR_BF16)
+        return fail(E_INVALID, "tensor %s is not F32, F16 or BF16", name);
+    return OK;
+}
+
+static result load_vector(const loader *l, const char *name, size_t n, float **out)
+{
+    const tensor *t = NULL;
+    TRY(expect(l, name, 1, (uint64_t[]){n}, &t));
+    *out = keep_floats(l->w, panel_pad(n));
+    return tensor_to_f32(t, *out);
+}
+
+/* Rows [first, first+count) of a tensor as a tensor of its own. */
+static tensor rows_of(const tensor *t, uint64_t first, uint64_t count)
+{
+    tensor part = *t;
+    size_t row_bytes = t->size_bytes / t->shape[0];
+    part.shape[0] = count;
+    part.data = t->data + first * row_bytes;
+    part.size_bytes = count * row_bytes;
+    return part;
+}
+
+/* Packs rows [first, first+out) of t, whose rows have in elements, into m. */
+static result pack_matrix(const loader *l, const tensor *t, size_t first, uint32_t out, uint32_t in,
+                          matrix *m)
+{
+    *m = (matrix){.out = out, .in = in};
+    float *packed = keep_floats(l->w, panel_pad(out) * in);
+    float *rows = mem_alloc_array((size_t)in * PANEL, sizeof(float));
+    result r = OK;
+    m->w = packed;
+    for (size_t p = 0; p < out; p += PANEL) {
+        size_t n = out - p < PANEL ? out - p : PANEL;
+        tensor part = rows_of(t, first + p, n);
+        TRY_TO(r, tensor_to_f32(&part, rows), out);
+        float *to = packed + p * in;
+        for (size_t k = 0; k < in; k++)
+            for (size_t i = 0; i < n; i++) to[k * PANEL + i] = rows[i * in + k];
+    }
+out:
+    mem_free(rows);
+    return r;
+}
+
+static result load_matrix(const loader *l, const char *name, uint32_t out, uint32_t in, matrix *m)
+{
+    const tensor *t = NULL;
+    TRY(expect(l, name, 2, (uint64_t[]){out, in}, &t));
+    return pack_matrix(l, t, 0, out, in, m);
+}
+
+/* out (columns,rows) = transposed t, a tensor of rows*columns elements. */
+static result load_transposed(const loader *l, const tensor *t, size_t rows, size_t columns,
+                              float **out)
+{
+    float *plain = mem_alloc_array(rows * columns, sizeof(float));
+    result r = tensor_to_f32(t, plain);
+    *out = keep_floats(l->w, rows * columns);
+    for (size_t i = 0; is_ok(r) && i < rows; i++)
+        for (size_t j = 0; j < columns; j++) (*out)[j * rows + i] = plain[i * columns + j];
+    mem_free(plain);
+    return r;
+}
+
+static const char *layer_name(char out[NAME_MAX_CHARS], uint32_t index, const char *part)
+{
+    snprintf(out, NAME_MAX_CHARS, "backbone.layers.%u.%s", index, part);
+    return out;
+}
+
+static result load_in_proj(const loader *l, uint32_t index, layer *y)
+{
+    char name[NAME_MAX_CHARS];
+    const model_config *c = l->c;
+    const tensor *t = NULL;
+    layer_name(name, index, "mixer.in_proj.weight");
+    TRY(expect(l, name, 2, (uint64_t[]){2 * (uint64_t)c->d_inner, c->d_model}, &t));
+    TRY(pack_matrix(l, t, 0, c->d_inner, c->d_model, &y->in_x));
+    TRY(pack_matrix(l, t, c->d_inner, c->d_inner, c->d_model, &y->in_z));
+    if (!c->use_bias) return OK;
+    layer_name(name, index, "mixer.in_proj.bias");
+    TRY(expect(l, name, 1, (uint64_t[]){2 * (uint64_t)c->d_inner}, &t));
+    float *x = keep_floats(l->w, panel_pad(c->d_inner));
+    float *z = keep_floats(l->w, panel_pad(c->d_inner));
+    tensor half = rows_of(t, 0, c->d_inner);
+    TRY(tensor_to_f32(&half, x));
+    half = rows_of(t, c->d_inner, c->d_inner);
+    TRY(tensor_to_f32(&half, z));
+    y->in_x.bias = x;
+    y->in_z.bias = z;
+    return OK;
+}
+
+static result load_conv(const loader *l, uint32_t index, layer *y)
+{
+    char name[NAME_MAX_CHARS];
+    const model_config *c = l->c;
+    const tensor *t = NULL;
+    layer_name(name, index, "mixer.conv1d.weight");
+    TRY(expect(l, name, 3, (uint64_t[]){c->d_inner, 1, c->d_conv}, &t));
+    TRY(load_transposed(l, t, c->d_inner, c->d_conv, &y->conv_w));
+    if (!c->use_conv_bias) {
+        y->conv_b = keep_floats(l->w, c->d_inner);
+        return OK;
+    }
+    return load_vector(l, layer_name(name, index, "mixer.conv1d.bias"), c->d_inner, &y->conv_b);
+}
+
+static result load_ssm(const loader *l, uint32_t index, layer *y)
+{
+    char name[NAME_MAX_CHARS];
+    const model_config *c = l->c;
+    const tensor *t = NULL;
+    float *bias = NULL;
+    layer_name(name, index, "mixer.A_log");
+    TRY(expect(l, name, 2, (uint64_t[]){c->d_inner, c->d_state}, &t));
+    TRY(load_transposed(l, t, c->d_inner, c->d_state, &y->a));
+    for (size_t i = 0; i < (size_t)c->d_inner * c->d_state; i++) y->a[i] = -expf(y->a[i]);
+    TRY(load_vector(l, layer_name(name, index, "mixer.D"), c->d_inner, &y->d));
+    TRY(load_matrix(l, layer_name(name, index, "mixer.x_proj.weight"),
+                    c->dt_rank + 2 * c->d_state, c->d_inner, &y->x_proj));
+    TRY(load_matrix(l, layer_name(name, index, "mixer.dt_proj.weight"), c->d_inner, c->dt_rank,
+                    &y->dt_proj));
+    TRY(load_vector(l, layer_name(name, index, "mixer.dt_proj.bias"), c->d_inner, &bias));
+    y->dt_proj.bias = bias;
+    return OK;
+}
+
+static result load_layer(const loader *l, uint32_t index)
+{
+    char name[NAME_MAX_CHARS];
+    const model_config *c = l->c;
+    layer *y = &l->w->layers[index];
+    TRY(load_vector(l, layer_name(name, index, "norm.weight"), c->d_model, &y->norm));
+    TRY(load_in_proj(l, index, y));
+    TRY(load_conv(l, index, y));
+    TRY(load_ssm(l, index, y));
+    TRY(load_matrix(l, layer_name(name, index, "mixer.out_proj.weight"), c->d_model, c->d_inner,
+                    &y->out_proj));
+    if (!c->use_bias) return OK;
+    float *bias = NULL;
+    TRY(load_vector(l, layer_name(name, index, "mixer.out_proj.bias"), c->d_model, &bias));
+    y->out_proj.bias = bias;
+    return OK;
+}
+
+static result load_all(const loader *l)
+{
+    const model_config *c = l->c;
+    TRY(load_matrix(l, "backbone.embeddings.weight", c->vocab_size, c->d_model,
+                    &l->w->embeddings));
+    l->w->layers = mem_alloc_array(c->layers, sizeof(layer));
+    for (uint32_t i = 0; i < c->layers; i++) TRY(load_layer(l, i));
+    TRY(load_vector(l, "backbone.norm_f.weight", c->d_model, &l->w->norm_f));
+    bool present = tensors_find(l->file, "lm_head.weight") != NULL;
+    if (c->tied || (!present && !c->untied)) {
+        l->w->head = l->w->embeddings;
+        return OK;
+    }
+    return load_matrix(l, "lm_head.weight", c->vocab_size, c->d_model, &l->w->head);
+}
+
+static result identify(weights *w, const tensors *file, bytes config_json)
+{
+    buf all;
+    buf_init(&all, (size_t)64 << 20);
+    uint8_t hash[32];
+    buf_append_u32(&all, MODEL_NUMERICS);
+    hash_plain("lethe-model-config", config_json, hash);
+    buf_append(&all, hash, sizeof hash);
+    for (size_t i = 0; i < tensors_count(file); i++) {
+        const tensor *t = tensors_at(file, i);
+        buf_append_u32(&all, (uint32_t)strlen(t->name));
+        buf_append_str(&all, t->name);
+        buf_append_u32(&all, (uint32_t)t->type);
+        buf_append_u32(&all, t->rank);
+        for (uint32_t d = 0; d < t->rank; d++) buf_append_u64(&all, t->shape[d]);
+        hash_plain("lethe-model-tensor", bytes_of(t->data, t->size_bytes), hash);
+        buf_append(&all, hash, sizeof hash);
+    }
+    result r = buf_check(&all);
+    if (is_ok(r)) hash_plain("lethe-model", buf_bytes(&all), w->identity);
+    else r = fail(E_INVALID, "the tensors' names are too long");
+    buf_free(&all);
+    return r;
+}
+
+result weights_load(weights *w, const model_config *c, const char *dir, bytes config_json)
+{
+    *w = (weights){0};
+    tensors *file = NULL;
+    TRY(tensors_open(&file, dir));
+    loader l = {w, c, file};
+    result r = load_all(&l);
+    if (is_ok(r)) r = identify(w, file, config_json);
+    tensors_close(&file);
+    if (!is_ok(r)) weights_free(w);
+    return r;
+}
+
+void weights_free(weights *w)
+{
+    for (size_t i = 0; i < w->block_count; i++) mem_free(w->blocks[i]);
+    mem_free(w->blocks);
+    mem_free(w->layers);
+    *w = (weights){0};
+}
