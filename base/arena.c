@@ -94,7 +94,8 @@ void *arena_alloc(arena *a, size_t size)
         return NULL;
     }
     chunk *c = a->chunks;
-    if (ARENA_SEPARATE || c == NULL || rounded > c->size - c->used) c = chunk_add(a, exact, rounded);
+    if (ARENA_SEPARATE || c == NULL || rounded > c->size - c->used)
+        c = chunk_add(a, exact, rounded);
     void *p = c->data + c->used;
     c->used += ARENA_SEPARATE ? exact : rounded;
     a->used += rounded;

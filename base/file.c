@@ -10,6 +10,11 @@
 
 enum { BLOCK = 64 * 1024 };
 
+static result not_regular(const char *path)
+{
+    return fail(E_INVALID, "%.100s is not a regular file", path_name(path));
+}
+
 const char *path_name(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -60,7 +65,7 @@ result file_read(const char *path, size_t limit, buf *out)
     if (fd < 0) return fail_errno("cannot open %.100s", path_name(path));
     result r;
     if (fstat(fd, &st) != 0) r = fail_errno("cannot look at %.100s", path_name(path));
-    else if (!S_ISREG(st.st_mode)) r = fail(E_INVALID, "%.100s is not a regular file", path_name(path));
+    else if (!S_ISREG(st.st_mode)) r = not_regular(path);
     else if ((uint64_t)st.st_size > limit)
         r = fail(E_INVALID, "%.100s is larger than %zu bytes", path_name(path), limit);
     else r = read_all(fd, path, limit, out);
@@ -74,7 +79,8 @@ result file_fsync_dir(const char *dir)
     if (fd < 0) return fail_errno("cannot open folder %.100s", path_name(dir));
     result r = OK;
     /* EINVAL: the file system has no notion of it. */
-    if (fsync(fd) != 0 && errno != EINVAL) r = fail_errno("cannot sync folder %.100s", path_name(dir));
+    if (fsync(fd) != 0 && errno != EINVAL)
+        r = fail_errno("cannot sync folder %.100s", path_name(dir));
     close(fd);
     return r;
 }
@@ -96,7 +102,8 @@ static result write_temporary(const char *temporary, const char *path, bytes con
     int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) return fail_errno("cannot create %.100s", path_name(path));
     result r = write_all(fd, content.data, content.size, path);
-    if (is_ok(r) && fchmod(fd, mode) != 0) r = fail_errno("cannot set mode of %.100s", path_name(path));
+    if (is_ok(r) && fchmod(fd, mode) != 0)
+        r = fail_errno("cannot set mode of %.100s", path_name(path));
     if (is_ok(r) && fsync(fd) != 0) r = fail_errno("cannot sync %.100s", path_name(path));
     if (close(fd) != 0 && is_ok(r)) r = fail_errno("cannot close %.100s", path_name(path));
     return r;
@@ -144,7 +151,7 @@ static result overwrite(int fd, const char *path)
     struct stat st;
     uint8_t block[BLOCK];
     if (fstat(fd, &st) != 0) return fail_errno("cannot look at %.100s", path_name(path));
-    if (!S_ISREG(st.st_mode)) return fail(E_INVALID, "%.100s is not a regular file", path_name(path));
+    if (!S_ISREG(st.st_mode)) return not_regular(path);
     for (uint64_t left = (uint64_t)st.st_size; left > 0;) {
         size_t n = left < sizeof block ? (size_t)left : sizeof block;
         random_bytes(block, n);
@@ -164,6 +171,7 @@ result file_destroy(const char *path)
     result r = overwrite(fd, path);
     close(fd);
     TRY(r);
-    if (unlink(path) != 0 && errno != ENOENT) return fail_errno("cannot remove %.100s", path_name(path));
+    if (unlink(path) != 0 && errno != ENOENT)
+        return fail_errno("cannot remove %.100s", path_name(path));
     return fsync_parent(path);
 }

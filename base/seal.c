@@ -94,7 +94,8 @@ void key_derive(const uint8_t key[KEY_BYTES], const char *context, bytes salt,
     hash(key, context, salt, subkey);
 }
 
-void hash_keyed(const uint8_t key[KEY_BYTES], const char *domain, bytes data, uint8_t out[HASH_BYTES])
+void hash_keyed(const uint8_t key[KEY_BYTES], const char *domain, bytes data,
+                uint8_t out[HASH_BYTES])
 {
     hash(key, domain, data, out);
 }

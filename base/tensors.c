@@ -18,7 +18,8 @@ static result map_file(tensors *t, const char *path, bytes *out)
     struct stat st;
     const char *name = path_name(path);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return fail(E_NOT_FOUND, "no file %.100s", name);
+    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return fail(E_NOT_FOUND, "no file %.100s", name);
     if (fd < 0) return fail_errno("cannot open %.100s", name);
     result r = OK;
     if (fstat(fd, &st) != 0) r = fail_errno("cannot look at %.100s", name);

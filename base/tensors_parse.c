@@ -114,7 +114,8 @@ static const char *read_item(const cJSON *node, uint64_t data_size, tensors_item
     const char *wrong = read_shape(member(node, "shape"), &item->view, &size_bytes);
     if (wrong != NULL) return wrong;
     if (!cJSON_IsArray(offsets) || cJSON_GetArraySize(offsets) != 2 ||
-        !whole_number(offsets->child, &item->begin) || !whole_number(offsets->child->next, &item->end))
+        !whole_number(offsets->child, &item->begin) ||
+        !whole_number(offsets->child->next, &item->end))
         return "has no data_offsets of two whole numbers";
     if (cJSON_GetArraySize(node) != 3) return "has unknown members";
     if (item->begin > item->end || item->end > data_size) return "lies outside the file";
@@ -158,7 +159,8 @@ static result check_tiles(tensors *t, size_t first, uint64_t data_size, const ch
     return OK;
 }
 
-static result read_items(tensors *t, const cJSON *json, bytes data, const char *what, uint32_t shard)
+static result read_items(tensors *t, const cJSON *json, bytes data, const char *what,
+                         uint32_t shard)
 {
     const cJSON *node;
     size_t first = t->count;
@@ -175,7 +177,8 @@ static result read_items(tensors *t, const cJSON *json, bytes data, const char *
         tensors_item *item = item_add(t, node->string);
         item->shard = shard;
         const char *wrong = read_item(node, data.size, item);
-        if (wrong != NULL) return fail(E_INVALID, "%.100s: tensor %.100s %s", what, item->name, wrong);
+        if (wrong != NULL)
+            return fail(E_INVALID, "%.100s: tensor %.100s %s", what, item->name, wrong);
         item->view.data = data.data + item->begin;
         item->view.size_bytes = (size_t)(item->end - item->begin);
     }
@@ -188,7 +191,8 @@ result tensors_parse(tensors *t, bytes file, const char *what, uint32_t shard)
     uint64_t header = reader_u64(&r);
     if (r.bad) return fail(E_INVALID, "%.100s is too short for a header", what);
     if (header > TENSORS_HEADER_MAX || header > file.size - 8)
-        return fail(E_INVALID, "%.100s: the header claims %llu bytes", what, (unsigned long long)header);
+        return fail(E_INVALID, "%.100s: the header claims %llu bytes", what,
+                    (unsigned long long)header);
     bytes text = bytes_of(reader_take(&r, (size_t)header), (size_t)header);
     bytes data = bytes_of(file.data + 8 + header, file.size - 8 - (size_t)header);
     cJSON *json = text.size > 0 && text.data[0] == '{' ? json_object(text) : NULL;
@@ -223,8 +227,10 @@ static result index_file(tensors_index *index, const char *name)
 {
     for (uint32_t i = 0; i < index->file_count; i++)
         if (strcmp(index->files[i], name) == 0) return OK;
-    if (!plain_file_name(name)) return fail(E_INVALID, TENSORS_INDEX ": a shard is no plain file name");
-    if (index->file_count == TENSORS_SHARDS_MAX) return fail(E_INVALID, TENSORS_INDEX ": too many shards");
+    if (!plain_file_name(name))
+        return fail(E_INVALID, TENSORS_INDEX ": a shard is no plain file name");
+    if (index->file_count == TENSORS_SHARDS_MAX)
+        return fail(E_INVALID, TENSORS_INDEX ": too many shards");
     index->files[index->file_count++] = mem_strdup(name);
     return OK;
 }
@@ -240,7 +246,8 @@ result tensors_index_parse(tensors_index *index, bytes text)
     cJSON_ArrayForEach(node, index->map) {
         if (++count > TENSORS_MAX)
             return fail(E_INVALID, TENSORS_INDEX ": more than %d tensors", TENSORS_MAX);
-        if (!cJSON_IsString(node)) return fail(E_INVALID, TENSORS_INDEX ": a shard is not a string");
+        if (!cJSON_IsString(node))
+            return fail(E_INVALID, TENSORS_INDEX ": a shard is not a string");
         TRY(index_file(index, node->valuestring));
     }
     return OK;
@@ -258,9 +265,11 @@ result tensors_index_check(const tensors_index *index, const tensors *t)
     const cJSON *node;
     size_t count = 0;
     cJSON_ArrayForEach(node, index->map) {
-        const tensors_item *item = (const tensors_item *)(const void *)tensors_find(t, node->string);
+        /* the view is an item's first member */
+        const tensors_item *item = (const void *)tensors_find(t, node->string);
         if (item == NULL || strcmp(index->files[item->shard], node->valuestring) != 0)
-            return fail(E_INVALID, TENSORS_INDEX ": tensor %.100s is not in its shard", node->string);
+            return fail(E_INVALID, TENSORS_INDEX ": tensor %.100s is not in its shard",
+                        node->string);
         count++;
     }
     if (count != t->count) return fail(E_INVALID, TENSORS_INDEX ": the shards hold other tensors");

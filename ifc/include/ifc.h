@@ -44,7 +44,8 @@ bool ifc_label_equal(const ifc_label *a, const ifc_label *b);
 bool ifc_flows(const ifc_label *from, const ifc_label *to);
 MUST_USE result ifc_join(const ifc_label *a, const ifc_label *b, ifc_label *out);   /* least upper bound */
 MUST_USE result ifc_meet(const ifc_label *a, const ifc_label *b, ifc_label *out);   /* greatest lower bound */
-/* Takes an erased principal out of every clause; a clause left empty becomes false (nobody). */
+/* Takes an erased principal out of every secrecy clause; a clause left empty becomes false (nobody).
+ * Integrity clauses that name it are dropped: what is left must claim less, never more. */
 void ifc_label_prune(ifc_label *label, id128 principal);
 /* Canonical bytes: same label, same bytes. Decoding checks caps and canonical form: E_DATA_LOSS. */
 void ifc_label_encode(const ifc_label *label, buf *out);
