@@ -1,0 +1,278 @@
+/* Answers: Ask and Search. Data flows one way: question -> passages (labelled) -> answer (labelled) ->
+ * gate -> frames. */
+#include "service.h"
+
+#include "lethe/v1/answers.pb-c.h"
+
+#include <string.h>
+
+/* text and padding of a token's frame together; never all of one, so that both fields are present. */
+enum { FRAME_BYTES = 64, FRAME_TEXT_MAX = 60, STOP_COUNT_MAX = 8, STOP_MAX = 64, SEARCH_TRIES = 5 };
+
+/* ---- passages ------------------------------------------------------------------------------------------ */
+/* Searches, marks the call with what it read, and makes sure that nothing of it was fenced in between:
+ * an erasure cancels marked calls, and one that came before the mark shows here. */
+static result search_marked(request *q, const char *query, uint32_t k, search_mode mode,
+                            retrieval_hit **hits, size_t *count)
+{
+    call_sources *sources = arena_alloc(q->mem, sizeof *sources);
+    retrieval_document *info = arena_alloc(q->mem, sizeof *info);
+    if (sources == NULL || info == NULL) return arena_check(q->mem);
+    for (int attempt = 0; attempt < SEARCH_TRIES; attempt++) {
+        rpc_call_mark(q->call, NULL);
+        TRY(retrieval_search(q->h->stores, &q->scope, query, k, mode, q->mem, hits, count));
+        sources->tenant = q->who.tenant;
+        sources->principal = q->who.principal;
+        sources->count = *count;
+        for (size_t i = 0; i < *count; i++)
+            sources->sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};
+        rpc_call_mark(q->call, sources);
+        bool whole = true;
+        for (size_t i = 0; i < *count && whole; i++) {
+            result r = retrieval_get(q->h->stores, &q->scope, (*hits)[i].document, q->mem, info, NULL);
+            if (r.code == E_NOT_FOUND) whole = false;
+            else TRY(r);
+        }
+        if (whole) return OK;
+    }
+    return fail(E_UNAVAILABLE, "documents are being erased; ask again");
+}
+
+/* A passage as it goes out, its text through the gate. */
+static result passage_make(request *q, const retrieval_hit *hit, Lethe__V1__Passage **out)
+{
+    Lethe__V1__Passage *p = arena_alloc(q->mem, sizeof *p);
+    if (p == NULL) return arena_check(q->mem);
+    lethe__v1__passage__init(p);
+    p->document = request_id(q, hit->document);
+    p->chunk = hit->chunk;
+    p->start = hit->start;
+    p->end = hit->end;
+    p->score = hit->score;
+    buf text;
+    buf_init(&text, 1 << 20);
+    result r = ifc_gate_release(q->context, hit->text, &text);
+    if (is_ok(r)) r = buf_check(&text);
+    if (is_ok(r)) {
+        p->text = arena_strndup(q->mem, (const char *)text.data, text.size);
+        if (p->text == NULL) r = arena_check(q->mem);
+    }
+    buf_free(&text);
+    *out = p;
+    return r;
+}
+
+static result passages_make(request *q, const retrieval_hit *hits, size_t count,
+                            Lethe__V1__Passage ***out)
+{
+    *out = arena_alloc_array(q->mem, count + 1, sizeof **out);
+    if (*out == NULL) return arena_check(q->mem);
+    for (size_t i = 0; i < count; i++) TRY(passage_make(q, &hits[i], &(*out)[i]));
+    return OK;
+}
+
+result answers_search(request *q)
+{
+    Lethe__V1__SearchRequest *m;
+    TRY(request_receive(q, &lethe__v1__search_request__descriptor, &m));
+    static const search_mode modes[] = {SEARCH_HYBRID, SEARCH_DENSE, SEARCH_LEXICAL};
+    if ((unsigned)m->mode > 2) return fail(E_INVALID, "mode: 0 hybrid, 1 dense, 2 lexical");
+    TRY(request_audience(q, m->audience));
+    retrieval_hit *hits;
+    size_t count;
+    TRY(search_marked(q, m->query, m->k ? m->k : 10, modes[m->mode], &hits, &count));
+    Lethe__V1__SearchResponse response = LETHE__V1__SEARCH_RESPONSE__INIT;
+    TRY(passages_make(q, hits, count, &response.hits));
+    response.n_hits = count;
+    return request_send(q, &response.base);
+}
+
+/* ---- frames ----------------------------------------------------------------------------------------------- */
+static result frame_send(request *q, Lethe__V1__AskFrame *frame)
+{
+    return request_send(q, &frame->base);
+}
+
+/* The gate's sink: pieces of text as frames of one size. */
+static result token_sink(void *ctx, bytes content)
+{
+    static const uint8_t zeros[FRAME_BYTES];
+    request *q = ctx;
+    for (size_t at = 0; at < content.size;) {
+        size_t n = content.size - at < FRAME_TEXT_MAX ? content.size - at : FRAME_TEXT_MAX;
+        Lethe__V1__AskToken token = LETHE__V1__ASK_TOKEN__INIT;
+        token.text = (ProtobufCBinaryData){n, (uint8_t *)content.data + at};
+        token.padding = (ProtobufCBinaryData){FRAME_BYTES - n, (uint8_t *)zeros};
+        Lethe__V1__AskFrame frame = LETHE__V1__ASK_FRAME__INIT;
+        frame.frame_case = LETHE__V1__ASK_FRAME__FRAME_TOKEN;
+        frame.token = &token;
+        TRY(frame_send(q, &frame));
+        at += n;
+    }
+    return OK;
+}
+
+static result emit_piece(void *ctx, const ifc_labeled *piece)
+{
+    request *q = ctx;
+    const ifc_gate gate = {q->context, token_sink, q};
+    return ifc_gate_emit(&gate, piece);
+}
+
+static result passages_frame(request *q, const retrieval_hit *hits, size_t count)
+{
+    Lethe__V1__AskPassages passages = LETHE__V1__ASK_PASSAGES__INIT;
+    TRY(passages_make(q, hits, count, &passages.passages));
+    passages.n_passages = count;
+    Lethe__V1__AskFrame frame = LETHE__V1__ASK_FRAME__INIT;
+    frame.frame_case = LETHE__V1__ASK_FRAME__FRAME_PASSAGES;
+    frame.passages = &passages;
+    return frame_send(q, &frame);
+}
+
+static result final_frame(request *q, Lethe__V1__AskFinal *final, const ifc_labeled *answer)
+{
+    buf text;
+    buf_init(&text, 16 << 20);
+    result r = answer ? ifc_gate_release(q->context, answer, &text) : OK;
+    buf_append_u8(&text, 0);
+    if (is_ok(r)) r = buf_check(&text);
+    if (is_ok(r)) {
+        final->answer = (char *)text.data;
+        if (answer) final->label = request_label(q, ifc_labeled_label(answer));
+        Lethe__V1__AskFrame frame = LETHE__V1__ASK_FRAME__INIT;
+        frame.frame_case = LETHE__V1__ASK_FRAME__FRAME_FINAL;
+        frame.final = final;
+        r = frame_send(q, &frame);
+    }
+    buf_free(&text);
+    return r;
+}
+
+static result citation_add(request *q, Lethe__V1__AskFinal *final, const retrieval_hit *hit,
+                           uint64_t start, uint64_t end)
+{
+    Lethe__V1__Citation *c = arena_alloc(q->mem, sizeof *c);
+    if (c == NULL) return arena_check(q->mem);
+    lethe__v1__citation__init(c);
+    c->document = request_id(q, hit->document);
+    c->chunk = hit->chunk;
+    c->start = start;
+    c->end = end;
+    c->score = hit->score;
+    final->citations[final->n_citations++] = c;
+    return OK;
+}
+
+/* ---- Ask ------------------------------------------------------------------------------------------------------ */
+static result check_request(request *q, Lethe__V1__AskRequest *m)
+{
+    const config *c = &q->h->settings;
+    size_t size = strlen(m->question);
+    if (size == 0 || size > SEARCH_QUERY_MAX_BYTES)
+        return fail(E_INVALID, "question: 1 to %d bytes", SEARCH_QUERY_MAX_BYTES);
+    if (m->passages == 0) m->passages = c->passages_default;
+    if (m->repeats == 0) m->repeats = c->repeats_default;
+    if (m->max_tokens == 0) m->max_tokens = c->tokens_default;
+    if (m->passages > c->passages_max)
+        return fail(E_INVALID, "passages: at most %u", c->passages_max);
+    if (m->repeats > 4) return fail(E_INVALID, "repeats: 1 to 4");
+    if (m->max_tokens > c->tokens_max)
+        return fail(E_INVALID, "max_tokens: at most %u", c->tokens_max);
+    if (!(m->temperature >= 0 && m->temperature <= 10) || !(m->top_p >= 0 && m->top_p <= 1))
+        return fail(E_INVALID, "temperature: 0 to 10; top_p: 0 to 1");
+    if ((unsigned)m->order > 2) return fail(E_INVALID, "order: 0, 1 or 2");
+    if (m->n_stop > STOP_COUNT_MAX)
+        return fail(E_INVALID, "stop: at most %d sequences", STOP_COUNT_MAX);
+    for (size_t i = 0; i < m->n_stop; i++)
+        if (m->stop[i][0] == 0 || strlen(m->stop[i]) > STOP_MAX)
+            return fail(E_INVALID, "stop: sequences of 1 to %d bytes", STOP_MAX);
+    return OK;
+}
+
+static result answer_extractive(request *q, const Lethe__V1__AskRequest *m, const retrieval_hit *hits,
+                                size_t count, Lethe__V1__AskFinal *final, const ifc_labeled **answer)
+{
+    session_extract_answer found;
+    TRY(session_extract(q->h->stores, &q->scope, m->question, hits, count, q->mem, &found));
+    if (!found.supported) return OK;
+    final->mode = (char *)"extractive";
+    final->end_reason = (char *)"stop";
+    TRY(citation_add(q, final, &hits[found.hit], found.start, found.end));
+    *answer = found.answer;
+    return emit_piece(q, found.answer);
+}
+
+static result answer_generative(request *q, const Lethe__V1__AskRequest *m, const retrieval_hit *hits,
+                                size_t count, uint64_t generation, Lethe__V1__AskFinal *final,
+                                const ifc_labeled **answer)
+{
+    house *h = q->h;
+    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + m->max_tokens;
+    TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
+    const session_request s = {
+        .context = q->context,
+        .hits = hits,
+        .hit_count = count,
+        .question = m->question,
+        .question_first = m->order == LETHE__V1__PROMPT_ORDER__PROMPT_ORDER_QUESTION_FIRST,
+        .repeats = m->repeats,
+        .tokens_max = m->max_tokens,
+        .context_tokens_max = h->settings.context_tokens_max,
+        .cache_generation = generation,
+        .sampling = {m->temperature, m->top_p, m->seed},
+        .stop = (const char *const *)m->stop,
+        .stop_count = m->n_stop,
+        .emit = emit_piece,
+        .emit_ctx = q,
+    };
+    session_answer out;
+    result r = session_generate(h->generator, h->steps, h->states, h->keys, &s, q->mem, &out);
+    log_event(LOG_INFO, "answer", LOG_TEXT("status", error_code_name(r.code)),
+              LOG_NUMBER("tokens", out.output_tokens));
+    TRY(r);
+    final->mode = (char *)"generative";
+    final->end_reason = (char *)out.end_reason;
+    final->usage->input_tokens = out.input_tokens;
+    final->usage->output_tokens = out.output_tokens;
+    for (size_t i = 0; i < count; i++)
+        TRY(citation_add(q, final, &hits[i], hits[i].start, hits[i].end));
+    *answer = out.answer;
+    return OK;
+}
+
+static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
+{
+    state_cache_figures figures = {0};
+    if (q->h->states) state_cache_figures_now(q->h->states, &figures);
+    retrieval_hit *hits;
+    size_t count;
+    TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &hits, &count));
+    TRY(passages_frame(q, hits, count));
+
+    Lethe__V1__AskFinal final = LETHE__V1__ASK_FINAL__INIT;
+    Lethe__V1__Usage usage = LETHE__V1__USAGE__INIT;
+    final.usage = &usage;
+    final.mode = (char *)"none";
+    final.end_reason = (char *)"none";
+    final.citations = arena_alloc_array(q->mem, count + 1, sizeof *final.citations);
+    if (final.citations == NULL) return arena_check(q->mem);
+    const ifc_labeled *answer = NULL;
+    if (count > 0 && q->h->generator)
+        TRY(answer_generative(q, m, hits, count, figures.generation, &final, &answer));
+    else if (count > 0)
+        TRY(answer_extractive(q, m, hits, count, &final, &answer));
+    return final_frame(q, &final, answer);
+}
+
+result answers_ask(request *q)
+{
+    Lethe__V1__AskRequest *m;
+    TRY(request_receive(q, &lethe__v1__ask_request__descriptor, &m));
+    TRY(check_request(q, m));
+    TRY(request_audience(q, m->audience));
+    TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));
+    result r = ask_admitted(q, m);
+    acl_leave(q->h->access, q->who.principal, ACL_ANSWER);
+    return r;
+}

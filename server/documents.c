@@ -1,0 +1,449 @@
+/* Documents: Put, Get, List, Share, Unshare. */
+#include "service.h"
+
+#include "lethe/v1/documents.pb-c.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { SHARES_MAX = 32, PIECE_BYTES = 256 << 10, BATCH_BYTES = 16 << 20, BATCH_DOCUMENTS = 64,
+       STREAM_DOCUMENTS_MAX = 10000, PAGE_MAX = 1000 };
+
+/* ---- labels ------------------------------------------------------------------------------------------------ */
+/* Who owns a put: the caller, or a group it belongs to. */
+static result owner_of(request *q, const char *owner, id128 *out)
+{
+    *out = q->who.principal;
+    if (owner[0] == 0) return OK;
+    acl_kind kind;
+    result r = acl_find(q->h->access, q->who.tenant, owner, out, &kind);
+    if (!is_ok(r) || kind != ACL_GROUP || !request_is_member(q, *out))
+        return fail(E_NOT_FOUND, "owner: no such group of yours");
+    return OK;
+}
+
+static result grantee_find(request *q, const char *name, id128 *out)
+{
+    result r = acl_find(q->h->access, q->who.tenant, name, out, NULL);
+    return is_ok(r) ? OK : fail(E_NOT_FOUND, "nobody of that name to share with: user:NAME or group:NAME");
+}
+
+/* A document's label: its owner or any of the grantees may read; its owner vouches for it. */
+static result label_make(id128 owner, const id128 *grantees, size_t count, ifc_label *out)
+{
+    id128 readers[IFC_CLAUSE_PRINCIPALS_MAX];
+    if (count + 1 > IFC_CLAUSE_PRINCIPALS_MAX)
+        return fail(E_EXHAUSTED, "a document can be shared with at most %d principals",
+                    IFC_CLAUSE_PRINCIPALS_MAX - 1);
+    readers[0] = owner;
+    if (count) memcpy(readers + 1, grantees, count * sizeof *grantees);
+    ifc_label_public(out);
+    TRY(ifc_label_secrecy_add(out, readers, count + 1));
+    return ifc_label_integrity_add(out, &owner, 1);
+}
+
+/* ---- Put ------------------------------------------------------------------------------------------------------ */
+typedef struct {
+    retrieval_input input;
+    buf content;
+    id128 owner;
+    id128 grantees[SHARES_MAX];
+    size_t grantee_count;
+    bool replace, has_old;
+    id128 old;
+} pending;
+
+typedef struct {
+    request *q;
+    pending *batch[BATCH_DOCUMENTS];
+    size_t batch_count, batch_bytes, document_count;
+    bool open;                           /* the last of the batch still receives data */
+    Lethe__V1__PutResponse response;
+    size_t capacity;
+} putting;
+
+static void pending_free(pending *p)
+{
+    buf_free(&p->content);
+    mem_free(p);
+}
+
+static result put_failed(putting *p, const char *path, error_code code, const char *reason)
+{
+    Lethe__V1__PutFailure *f = arena_alloc(p->q->mem, sizeof *f);
+    if (f == NULL) return arena_check(p->q->mem);
+    lethe__v1__put_failure__init(f);
+    f->path = (char *)path;
+    f->reason = request_text(p->q, "%s", reason);
+    f->code = code;
+    p->response.failed[p->response.n_failed++] = f;
+    return OK;
+}
+
+static result put_stored(putting *p, const pending *d, const retrieval_stored *s)
+{
+    Lethe__V1__PutDocument *out = arena_alloc(p->q->mem, sizeof *out);
+    if (out == NULL) return arena_check(p->q->mem);
+    lethe__v1__put_document__init(out);
+    out->id = request_id(p->q, s->id);
+    out->path = (char *)d->input.path;
+    out->chunks = s->chunk_count;
+    p->response.documents[p->response.n_documents++] = out;
+    return OK;
+}
+
+/* The owner's own limits, counted with what this batch would add. */
+static result quota_check(request *q, id128 owner, size_t documents, size_t bytes_more)
+{
+    acl_quota quota;
+    retrieval_usage used;
+    TRY(acl_quota_get(q->h->access, q->who.tenant, owner, &quota));
+    TRY(retrieval_usage_of(q->h->stores, q->who.tenant, owner, &used));
+    if (quota.documents_max && used.documents + documents > quota.documents_max)
+        return fail(E_EXHAUSTED, "your limit of %llu documents is reached; erase some or ask for more",
+                    (unsigned long long)quota.documents_max);
+    if (quota.bytes_max && used.text_bytes + bytes_more > quota.bytes_max)
+        return fail(E_EXHAUSTED, "your limit of %llu bytes is reached; erase some or ask for more",
+                    (unsigned long long)quota.bytes_max);
+    return OK;
+}
+
+static result replace_old(putting *p, const pending *d, id128 now)
+{
+    if (!d->has_old || id_equal(d->old, now)) return OK;
+    char id[ID_TEXT_BYTES], salt[65], *target;
+    id_text(d->old, id);
+    retrieval_document *info;
+    result r = request_document(p->q, id, true, &info);
+    if (r.code == E_NOT_FOUND) return OK;
+    TRY(r);
+    buf receipt;
+    buf_init(&receipt, 1 << 20);
+    r = request_erase_documents(p->q, d->owner, &info->id, &info->chunk_count, 1, &receipt, salt,
+                                &target);
+    buf_free(&receipt);
+    return r;
+}
+
+/* Stores the batch, which is all of one owner; grants come first, so that a reader's search finds the
+ * store as soon as the label lets it. */
+static result batch_store(putting *p, retrieval_stored *stored)
+{
+    request *q = p->q;
+    retrieval_input inputs[BATCH_DOCUMENTS];
+    id128 owner = p->batch[0]->owner;
+    for (size_t i = 0; i < p->batch_count; i++) {
+        inputs[i] = p->batch[i]->input;
+        inputs[i].content = buf_bytes(&p->batch[i]->content);
+    }
+    TRY(quota_check(q, owner, p->batch_count, p->batch_bytes));
+    TRY(retrieval_put(q->h->stores, q->who.tenant, owner, inputs, p->batch_count, stored));
+    for (size_t i = 0; i < p->batch_count; i++)
+        for (size_t g = 0; g < p->batch[i]->grantee_count && stored[i].code == E_OK; g++)
+            TRY(acl_grant_add(q->h->access, q->who.tenant,
+                              (acl_grant){owner, stored[i].id, p->batch[i]->grantees[g]}));
+    return OK;
+}
+
+static result batch_flush(putting *p)
+{
+    if (p->batch_count == 0) return OK;
+    retrieval_stored *stored = mem_alloc_array(p->batch_count, sizeof *stored);
+    result whole = batch_store(p, stored), r = OK;
+    error_code code = whole.code;
+    char reason[256];
+    strncpy(reason, whole.message, sizeof reason - 1);
+    reason[sizeof reason - 1] = 0;
+    for (size_t i = 0; i < p->batch_count; i++) {
+        pending *d = p->batch[i];
+        if (is_ok(r) && code != E_OK) r = put_failed(p, d->input.path, code, reason);
+        else if (is_ok(r) && stored[i].code != E_OK)
+            r = put_failed(p, d->input.path, stored[i].code, stored[i].reason);
+        else if (is_ok(r)) {
+            r = put_stored(p, d, &stored[i]);
+            if (is_ok(r) && d->replace) r = replace_old(p, d, stored[i].id);
+        }
+        pending_free(d);
+    }
+    p->batch_count = p->batch_bytes = 0;
+    p->open = false;
+    mem_free(stored);
+    return r;
+}
+
+static result response_grow(putting *p)
+{
+    if (p->document_count < p->capacity) return OK;
+    size_t more = p->capacity ? p->capacity * 2 : 64;
+    void *documents = arena_alloc_array(p->q->mem, more, sizeof *p->response.documents);
+    void *failed = arena_alloc_array(p->q->mem, more, sizeof *p->response.failed);
+    if (documents == NULL || failed == NULL) return arena_check(p->q->mem);
+    if (p->capacity) {
+        memcpy(documents, p->response.documents,
+               p->response.n_documents * sizeof *p->response.documents);
+        memcpy(failed, p->response.failed, p->response.n_failed * sizeof *p->response.failed);
+    }
+    p->response.documents = documents;
+    p->response.failed = failed;
+    p->capacity = more;
+    return OK;
+}
+
+/* What a header says, checked; an error concerns this document alone. */
+static result header_read(request *q, const Lethe__V1__PutHeader *m, pending *d)
+{
+    size_t size = strlen(m->path);
+    if (size == 0 || size > RETRIEVAL_PATH_MAX_BYTES)
+        return fail(E_INVALID, "path: 1 to %d bytes", RETRIEVAL_PATH_MAX_BYTES);
+    if (m->nonce.len != 0 && m->nonce.len != sizeof d->input.nonce)
+        return fail(E_INVALID, "nonce: 16 bytes, or none");
+    if (m->n_share > SHARES_MAX) return fail(E_INVALID, "share: at most %d", SHARES_MAX);
+    TRY(owner_of(q, m->owner, &d->owner));
+    for (size_t i = 0; i < m->n_share; i++) TRY(grantee_find(q, m->share[i], &d->grantees[i]));
+    d->grantee_count = m->n_share;
+    TRY(label_make(d->owner, d->grantees, d->grantee_count, &d->input.label));
+    d->input.path = request_text(q, "%s", m->path);
+    d->input.media_type = request_text(q, "%s", m->media_type);
+    if (m->nonce.len) memcpy(d->input.nonce, m->nonce.data, m->nonce.len);
+    else random_bytes(d->input.nonce, sizeof d->input.nonce);
+    d->replace = m->replace;
+    if (!m->replace) return OK;
+    result r = retrieval_find_path(q->h->stores, q->who.tenant, d->owner, m->path, &d->old);
+    d->has_old = is_ok(r);
+    return r.code == E_NOT_FOUND ? OK : r;
+}
+
+static result put_header(putting *p, const Lethe__V1__PutHeader *m)
+{
+    if (++p->document_count > STREAM_DOCUMENTS_MAX)
+        return fail(E_INVALID, "at most %d documents in one call", STREAM_DOCUMENTS_MAX);
+    TRY(response_grow(p));
+    pending *d = mem_alloc(sizeof *d);
+    result r = header_read(p->q, m, d);
+    if (!is_ok(r)) {
+        mem_free(d);
+        p->open = false;
+        return put_failed(p, request_text(p->q, "%s", m->path), r.code, r.message);
+    }
+    bool full = p->batch_count == BATCH_DOCUMENTS || p->batch_bytes >= BATCH_BYTES;
+    if (p->batch_count > 0 && (full || !id_equal(p->batch[0]->owner, d->owner))) {
+        r = batch_flush(p);
+        if (!is_ok(r)) { mem_free(d); return r; }
+    }
+    buf_init(&d->content, p->q->h->settings.document_max_bytes);
+    p->batch[p->batch_count++] = d;
+    p->open = true;
+    return OK;
+}
+
+/* Data for the document whose header came last; one over the limit fails alone, its rest is skipped. */
+static result put_data(putting *p, bytes data)
+{
+    if (p->document_count == 0) return fail(E_INVALID, "data came before any header");
+    if (!p->open) return OK;
+    pending *d = p->batch[p->batch_count - 1];
+    buf_append(&d->content, data.data, data.size);
+    p->batch_bytes += data.size;
+    if (is_ok(buf_check(&d->content))) return OK;
+    char reason[128];
+    snprintf(reason, sizeof reason, "larger than the limit of %llu bytes",
+             (unsigned long long)p->q->h->settings.document_max_bytes);
+    result r = put_failed(p, d->input.path, E_INVALID, reason);
+    pending_free(d);
+    p->batch_count--;
+    p->open = false;
+    return r;
+}
+
+static result put_stream(putting *p)
+{
+    buf message;
+    buf_init(&message, p->q->h->settings.message_max_bytes);
+    arena *scratch;
+    arena_open(&scratch, 4 * (size_t)p->q->h->settings.message_max_bytes + (1 << 20));
+    arena *mem = p->q->mem;
+    bool end = false;
+    result r = OK;
+    while (is_ok(r)) {
+        r = rpc_call_receive(p->q->call, &message, &end);
+        if (!is_ok(r) || end) break;
+        Lethe__V1__PutRequest *part;
+        arena_reset(scratch);
+        p->q->mem = scratch;             /* the message lives for this turn only */
+        r = request_unpack(p->q, &lethe__v1__put_request__descriptor, buf_bytes(&message), &part);
+        p->q->mem = mem;
+        if (!is_ok(r)) break;
+        if (part->part_case == LETHE__V1__PUT_REQUEST__PART_HEADER) r = put_header(p, part->header);
+        else if (part->part_case == LETHE__V1__PUT_REQUEST__PART_DATA)
+            r = put_data(p, bytes_of(part->data.data, part->data.len));
+        else r = fail(E_INVALID, "a message of the stream is neither header nor data");
+    }
+    if (is_ok(r)) r = batch_flush(p);
+    arena_close(&scratch);
+    buf_free(&message);
+    return r;
+}
+
+result documents_put(request *q)
+{
+    putting *p = mem_alloc(sizeof *p);
+    p->q = q;
+    lethe__v1__put_response__init(&p->response);
+    result r = put_stream(p);
+    if (is_ok(r) && p->document_count == 0) r = fail(E_INVALID, "no document came");
+    if (is_ok(r)) r = request_send(q, &p->response.base);
+    for (size_t i = 0; i < p->batch_count; i++) pending_free(p->batch[i]);
+    mem_free(p);
+    return r;
+}
+
+/* ---- Get, List --------------------------------------------------------------------------------------------------- */
+static result document_make(request *q, const retrieval_document *info, Lethe__V1__Document *out)
+{
+    lethe__v1__document__init(out);
+    out->id = request_id(q, info->id);
+    out->path = request_text(q, "%s", info->path);
+    out->owner = request_name(q, info->owner);
+    out->label = request_label(q, &info->label);
+    out->bytes = info->size_bytes;
+    return arena_check(q->mem);
+}
+
+/* The gate's sink: the text in pieces. */
+static result text_sink(void *ctx, bytes content)
+{
+    request *q = ctx;
+    for (size_t at = 0; at < content.size;) {
+        size_t n = content.size - at < PIECE_BYTES ? content.size - at : PIECE_BYTES;
+        Lethe__V1__GetResponse part = LETHE__V1__GET_RESPONSE__INIT;
+        part.part_case = LETHE__V1__GET_RESPONSE__PART_TEXT;
+        part.text = (ProtobufCBinaryData){n, (uint8_t *)content.data + at};
+        TRY(request_send(q, &part.base));
+        at += n;
+    }
+    return OK;
+}
+
+result documents_get(request *q)
+{
+    Lethe__V1__GetRequest *m;
+    TRY(request_receive(q, &lethe__v1__get_request__descriptor, &m));
+    id128 id;
+    TRY(id_parse(m->id, &id));
+    retrieval_document *info = arena_alloc(q->mem, sizeof *info);
+    call_sources *sources = arena_alloc(q->mem, sizeof *sources);
+    if (info == NULL || sources == NULL) return arena_check(q->mem);
+    const ifc_labeled *text;
+    TRY(retrieval_get(q->h->stores, &q->scope, id, q->mem, info, &text));
+    /* Marked, then looked at again: an erasure either cancels this call or shows here. */
+    sources->tenant = q->who.tenant;
+    sources->principal = q->who.principal;
+    sources->count = 1;
+    sources->sources[0] = (state_source){info->owner, info->id};
+    rpc_call_mark(q->call, sources);
+    TRY(retrieval_get(q->h->stores, &q->scope, id, q->mem, info, NULL));
+    Lethe__V1__Document document;
+    TRY(document_make(q, info, &document));
+    Lethe__V1__GetResponse head = LETHE__V1__GET_RESPONSE__INIT;
+    head.part_case = LETHE__V1__GET_RESPONSE__PART_DOCUMENT;
+    head.document = &document;
+    TRY(request_send(q, &head.base));
+    const ifc_gate gate = {q->context, text_sink, q};
+    return ifc_gate_emit(&gate, text);
+}
+
+typedef struct {
+    request *q;
+    id128 after;
+    size_t most, count;
+    bool more;
+    Lethe__V1__Document **documents;
+    id128 last;
+} listing;
+
+static result list_visit(void *ctx, const retrieval_document *info)
+{
+    listing *l = ctx;
+    if (l->more || id_compare(info->id, l->after) <= 0) return OK;
+    if (l->count == l->most) { l->more = true; return OK; }
+    Lethe__V1__Document *d = arena_alloc(l->q->mem, sizeof *d);
+    if (d == NULL) return arena_check(l->q->mem);
+    TRY(document_make(l->q, info, d));
+    l->documents[l->count++] = d;
+    l->last = info->id;
+    return OK;
+}
+
+result documents_list(request *q)
+{
+    Lethe__V1__ListRequest *m;
+    TRY(request_receive(q, &lethe__v1__list_request__descriptor, &m));
+    listing l = {.q = q, .most = m->page_size ? m->page_size : PAGE_MAX};
+    if (l.most > PAGE_MAX) return fail(E_INVALID, "page_size: at most %d", PAGE_MAX);
+    if (m->page_token[0] && !is_ok(id_parse(m->page_token, &l.after)))
+        return fail(E_INVALID, "page_token: pass the one of the previous page");
+    l.documents = arena_alloc_array(q->mem, l.most, sizeof *l.documents);
+    if (l.documents == NULL) return arena_check(q->mem);
+    TRY(retrieval_list(q->h->stores, &q->scope, list_visit, &l));
+    Lethe__V1__ListResponse response = LETHE__V1__LIST_RESPONSE__INIT;
+    response.documents = l.documents;
+    response.n_documents = l.count;
+    if (l.more) response.next_page_token = request_id(q, l.last);
+    return request_send(q, &response.base);
+}
+
+/* ---- Share, Unshare ------------------------------------------------------------------------------------------------- */
+/* The grantees of a document's label: its one clause without the owner. */
+static size_t label_grantees(const ifc_label *label, id128 owner, id128 out[IFC_CLAUSE_PRINCIPALS_MAX])
+{
+    size_t n = 0;
+    for (size_t i = 0; label->secrecy.clause_count == 1 && i < label->secrecy.ends[0] &&
+                       n < IFC_CLAUSE_PRINCIPALS_MAX; i++)
+        if (!id_equal(label->secrecy.principals[i], owner)) out[n++] = label->secrecy.principals[i];
+    return n;
+}
+
+/* With h->sharing held: nobody else changes a label in between. Sharing writes the grant before the
+ * label, unsharing after it: the label alone decides, the grant says where to look. */
+static result share_change(request *q, const Lethe__V1__ShareRequest *m, bool add,
+                           retrieval_document **out)
+{
+    retrieval_document *info;
+    id128 grantee, grantees[IFC_CLAUSE_PRINCIPALS_MAX + 1];
+    TRY(request_document(q, m->document, true, &info));
+    TRY(grantee_find(q, m->who, &grantee));
+    size_t n = label_grantees(&info->label, info->owner, grantees), kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!id_equal(grantees[i], grantee)) grantees[kept++] = grantees[i];
+    if (add && !id_equal(grantee, info->owner)) grantees[kept++] = grantee;
+    ifc_label *label = arena_alloc(q->mem, sizeof *label);
+    if (label == NULL) return arena_check(q->mem);
+    TRY(label_make(info->owner, grantees, kept, label));
+    const acl_grant grant = {info->owner, info->id, grantee};
+    if (add) TRY(acl_grant_add(q->h->access, q->who.tenant, grant));
+    TRY(retrieval_relabel(q->h->stores, q->who.tenant, info->owner, info->id, label));
+    if (q->h->states) state_cache_drop_source(q->h->states, info->owner, info->id);
+    if (!add) TRY(acl_grant_remove(q->h->access, q->who.tenant, grant));
+    info->label = *label;
+    *out = info;
+    return OK;
+}
+
+static result share(request *q, bool add)
+{
+    Lethe__V1__ShareRequest *m;
+    TRY(request_receive(q, &lethe__v1__share_request__descriptor, &m));
+    retrieval_document *info = NULL;
+    pthread_mutex_lock(&q->h->sharing);
+    result r = share_change(q, m, add, &info);
+    pthread_mutex_unlock(&q->h->sharing);
+    TRY(r);
+    Lethe__V1__Document document;
+    TRY(document_make(q, info, &document));
+    Lethe__V1__ShareResponse response = LETHE__V1__SHARE_RESPONSE__INIT;
+    response.document = &document;
+    return request_send(q, &response.base);
+}
+
+result documents_share(request *q) { return share(q, true); }
+result documents_unshare(request *q) { return share(q, false); }

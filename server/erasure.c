@@ -1,0 +1,490 @@
+/* The protocol of ARCHITECTURE.md, "Erasure":
+ *   1 intent   2 fence   3 wipe   4 new root   5 new tree   6 old root destroyed (commit point)
+ *   7 unlink   8 receipt, COMPLETE
+ * Steps 4 to 6 are keytree_erase. A crash after 1 is carried forward at the next start; all steps are
+ * idempotent. The intent holds ids only, and the salt until the receipt is written. */
+#include "erasure.h"
+
+#include "receipt.h"
+#include "session.h"
+
+#include <cjson/cJSON.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void (*erasure_step_hook)(int step, const char *what);
+
+typedef struct {
+    erasure_request request;
+    id128 id;
+    char salt[65];
+    id128 *owners;                       /* whose stores are touched: one, or all of a tenant */
+    size_t owner_count, owner_capacity;
+    id128 *documents;                    /* owned when loaded from an intent */
+    uint32_t *chunk_counts;
+    char path[CONFIG_PATH_MAX];          /* of the intent */
+} intent;
+
+static void step_done(void *ctx, int step, const char *what)
+{
+    (void)ctx;
+    log_event(LOG_INFO, "erasure_step", LOG_NUMBER("step", step), LOG_TEXT("what", what));
+    if (erasure_step_hook) erasure_step_hook(step, what);
+}
+
+/* ---- 1: intents ------------------------------------------------------------------------------------ */
+static void add_id(cJSON *o, const char *name, id128 id)
+{
+    char text[ID_TEXT_BYTES];
+    id_text(id, text);
+    cJSON_AddStringToObject(o, name, text);
+}
+
+static result intent_path(house *h, intent *i)
+{
+    char text[ID_TEXT_BYTES];
+    id_text(i->id, text);
+    return house_path(&h->settings, "intents", text, i->path);
+}
+
+static result intent_write(house *h, intent *i)
+{
+    TRY(intent_path(h, i));
+    cJSON *o = cJSON_CreateObject(), *documents = cJSON_AddArrayToObject(o, "documents");
+    cJSON_AddNumberToObject(o, "kind", i->request.kind);
+    add_id(o, "id", i->id);
+    add_id(o, "tenant", i->request.tenant);
+    add_id(o, "owner", i->request.owner);
+    add_id(o, "requester", i->request.requester);
+    cJSON_AddStringToObject(o, "salt", i->salt);
+    uint8_t commitment[HASH_BYTES];
+    char hex[2 * HASH_BYTES + 1];
+    receipt_commit(i->salt, i->request.target, commitment);
+    hex_encode(commitment, HASH_BYTES, hex);
+    cJSON_AddStringToObject(o, "commitment", hex);
+    cJSON *owners = cJSON_AddArrayToObject(o, "owners");
+    for (size_t n = 0; n < i->owner_count; n++) {
+        char owner[ID_TEXT_BYTES];
+        id_text(i->owners[n], owner);
+        cJSON_AddItemToArray(owners, cJSON_CreateString(owner));
+    }
+    for (size_t d = 0; d < i->request.document_count; d++) {
+        cJSON *entry = cJSON_CreateObject();
+        add_id(entry, "id", i->request.documents[d]);
+        cJSON_AddNumberToObject(entry, "chunks", i->request.chunk_counts[d]);
+        cJSON_AddItemToArray(documents, entry);
+    }
+    char *text = cJSON_PrintUnformatted(o);
+    result r = file_write_atomic(i->path, bytes_str(text), 0600);
+    cJSON_free(text);
+    cJSON_Delete(o);
+    return r;
+}
+
+static bool get_id(const cJSON *o, const char *name, id128 *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, name);
+    return cJSON_IsString(item) && is_ok(id_parse(item->valuestring, out));
+}
+
+static void owner_add(intent *i, id128 owner)
+{
+    if (i->owner_count == i->owner_capacity) {
+        i->owner_capacity = i->owner_capacity ? 2 * i->owner_capacity : 64;
+        i->owners = mem_realloc(i->owners, i->owner_capacity * sizeof *i->owners);
+    }
+    i->owners[i->owner_count++] = owner;
+}
+
+static result owner_visit(void *ctx, id128 owner, const uint8_t secret[KEY_BYTES])
+{
+    (void)secret;
+    owner_add(ctx, owner);
+    return OK;
+}
+
+static result owners_collect(house *h, intent *i)
+{
+    if (i->request.kind == ERASE_TENANT)
+        return keytree_each(h->keys, keytree_tenant(i->request.tenant), owner_visit, i);
+    owner_add(i, i->request.owner);
+    return OK;
+}
+
+static result intent_parse(const cJSON *o, intent *i, char commitment[2 * HASH_BYTES + 1])
+{
+    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(o, "kind");
+    const cJSON *salt = cJSON_GetObjectItemCaseSensitive(o, "salt");
+    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(o, "commitment");
+    const cJSON *documents = cJSON_GetObjectItemCaseSensitive(o, "documents");
+    if (!cJSON_IsNumber(kind) || kind->valueint < ERASE_DOCUMENTS || kind->valueint > ERASE_TENANT ||
+        !cJSON_IsString(salt) || strlen(salt->valuestring) != 64 || !cJSON_IsString(mark) ||
+        strlen(mark->valuestring) != 2 * HASH_BYTES || !cJSON_IsArray(documents) ||
+        !get_id(o, "id", &i->id) || !get_id(o, "tenant", &i->request.tenant) ||
+        !get_id(o, "owner", &i->request.owner) || !get_id(o, "requester", &i->request.requester))
+        return fail(E_DATA_LOSS, "an erasure's intent is damaged; restore it or remove it by hand");
+    i->request.kind = (erasure_kind)kind->valueint;
+    strcpy(i->salt, salt->valuestring);
+    strcpy(commitment, mark->valuestring);
+    size_t count = (size_t)cJSON_GetArraySize(documents), n = 0;
+    i->documents = mem_alloc_array(count + 1, sizeof *i->documents);
+    i->chunk_counts = mem_alloc_array(count + 1, sizeof *i->chunk_counts);
+    const cJSON *entry;
+    cJSON_ArrayForEach(entry, documents) {
+        const cJSON *chunks = cJSON_GetObjectItemCaseSensitive(entry, "chunks");
+        if (!get_id(entry, "id", &i->documents[n]) || !cJSON_IsNumber(chunks))
+            return fail(E_DATA_LOSS, "an erasure's intent names a document badly");
+        i->chunk_counts[n++] = (uint32_t)chunks->valuedouble;
+    }
+    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(o, "owners")) {
+        id128 owner;
+        if (!cJSON_IsString(entry) || !is_ok(id_parse(entry->valuestring, &owner)))
+            return fail(E_DATA_LOSS, "an erasure's intent names an owner badly");
+        owner_add(i, owner);
+    }
+    i->request.documents = i->documents;
+    i->request.chunk_counts = i->chunk_counts;
+    i->request.document_count = n;
+    return OK;
+}
+
+/* ---- 2 and 3: fence and wipe ------------------------------------------------------------------------ */
+typedef result owner_fn(house *h, id128 tenant, id128 owner, const intent *i);
+
+static result each_owner(house *h, const intent *i, owner_fn *act)
+{
+    for (size_t n = 0; n < i->owner_count; n++)
+        TRY(act(h, i->request.tenant, i->owners[n], i));
+    return OK;
+}
+
+static result fence_owner(house *h, id128 tenant, id128 owner, const intent *i)
+{
+    return retrieval_fence(h->stores, tenant, owner, i->request.documents, i->request.document_count);
+}
+
+static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
+{
+    if (i->request.document_count == 0) {
+        state_cache_drop_source(h->states, owner, (id128){{0}});
+        state_cache_drop_principal(h->states, owner);
+    }
+    for (size_t d = 0; d < i->request.document_count; d++)
+        state_cache_drop_source(h->states, owner, i->request.documents[d]);
+    return retrieval_wipe(h->stores, tenant, owner, i->request.documents, i->request.document_count);
+}
+
+/* A call that reads of the erased, or is the erased's own. The mark is what answers.c keeps of a call:
+ * its tenant, caller and the documents it has read. */
+static bool call_touched(void *ctx, const void *mark)
+{
+    const intent *i = ctx;
+    const call_sources *call = mark;
+    const erasure_request *q = &i->request;
+    if (!id_equal(call->tenant, q->tenant)) return false;
+    if (q->kind == ERASE_TENANT) return true;
+    if (q->kind == ERASE_OWNER && id_equal(call->principal, q->owner)) return true;
+    for (size_t s = 0; s < call->count; s++) {
+        if (!id_equal(call->sources[s].owner, q->owner)) continue;
+        if (q->kind == ERASE_OWNER) return true;
+        for (size_t d = 0; d < q->document_count; d++)
+            if (id_equal(call->sources[s].document, q->documents[d])) return true;
+    }
+    return false;
+}
+
+static result fence(house *h, intent *i)
+{
+    if (i->request.kind == ERASE_OWNER)
+        TRY(acl_fence(h->access, i->request.tenant, i->request.owner));
+    if (i->request.kind == ERASE_TENANT) TRY(acl_fence(h->access, i->request.tenant, (id128){{0}}));
+    TRY(each_owner(h, i, fence_owner));
+    if (h->rpc) rpc_server_cancel(h->rpc, call_touched, i);
+    return OK;
+}
+
+/* ---- 4 to 6 ------------------------------------------------------------------------------------------- */
+static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
+{
+    const erasure_request *q = &i->request;
+    keytree_node *nodes = mem_alloc_array(q->document_count + 1, sizeof *nodes);
+    size_t n = 0;
+    for (size_t d = 0; d < q->document_count; d++)
+        nodes[n++] = keytree_document(q->tenant, q->owner, q->documents[d]);
+    if (q->kind == ERASE_OWNER) nodes[n++] = keytree_owner(q->tenant, q->owner);
+    if (q->kind == ERASE_TENANT) nodes[n++] = keytree_tenant(q->tenant);
+    result r = keytree_erase(h->keys, nodes, n, step_done, NULL, out);
+    mem_free(nodes);
+    return r;
+}
+
+/* ---- 7: records and files; names of the erased in others' labels ---------------------------------------- */
+/* The erased principal is taken out of the labels of what others shared with it. */
+static result prune_labels(house *h, const intent *i)
+{
+    arena *mem;
+    arena_open(&mem, 64 << 20);
+    acl_grant *grants;
+    size_t count;
+    const acl_grant pattern = {.grantee = i->request.owner};
+    pthread_mutex_lock(&h->sharing);
+    result r = acl_grants(h->access, i->request.tenant, pattern, mem, &grants, &count);
+    for (size_t g = 0; is_ok(r) && g < count; g++) {
+        retrieval_document *info = arena_alloc(mem, sizeof *info);
+        ifc_context *owner = arena_alloc(mem, sizeof *owner);
+        if (!info || !owner) { r = arena_check(mem); break; }
+        r = ifc_context_init(owner, i->request.tenant, grants[g].owner, &grants[g].owner, 1);
+        const retrieval_scope scope = {owner, &grants[g].owner, 1};
+        if (is_ok(r)) r = retrieval_get(h->stores, &scope, grants[g].document, mem, info, NULL);
+        if (r.code == E_NOT_FOUND) { r = OK; continue; }
+        if (!is_ok(r)) break;
+        ifc_label_prune(&info->label, i->request.owner);
+        r = retrieval_relabel(h->stores, i->request.tenant, grants[g].owner, grants[g].document,
+                              &info->label);
+    }
+    pthread_mutex_unlock(&h->sharing);
+    arena_close(&mem);
+    return r;
+}
+
+static result drop_grants(house *h, const intent *i)
+{
+    for (size_t d = 0; d < i->request.document_count; d++) {
+        arena *mem;
+        arena_open(&mem, 64 << 20);
+        acl_grant *grants;
+        size_t count;
+        const acl_grant pattern = {.owner = i->request.owner, .document = i->request.documents[d]};
+        result r = acl_grants(h->access, i->request.tenant, pattern, mem, &grants, &count);
+        for (size_t g = 0; is_ok(r) && g < count; g++)
+            r = acl_grant_remove(h->access, i->request.tenant, grants[g]);
+        arena_close(&mem);
+        TRY(r);
+    }
+    return OK;
+}
+
+static result drop_owner(house *h, id128 tenant, id128 owner, const intent *i)
+{
+    return retrieval_drop(h->stores, tenant, owner, i->request.documents, i->request.chunk_counts,
+                          i->request.document_count);
+}
+
+static result drop(house *h, const intent *i)
+{
+    const erasure_request *q = &i->request;
+    TRY(each_owner(h, i, drop_owner));
+    if (q->kind == ERASE_DOCUMENTS) return drop_grants(h, i);
+    if (q->kind == ERASE_OWNER) TRY(prune_labels(h, i));
+    return acl_drop(h->access, q->tenant, q->kind == ERASE_OWNER ? q->owner : (id128){{0}});
+}
+
+/* ---- 8: receipts ------------------------------------------------------------------------------------------ */
+/* log/<tenant>/<8 digits>.json: {"receipt": text, "requester": id}. */
+static result log_folder(house *h, id128 tenant, char out[CONFIG_PATH_MAX])
+{
+    char text[ID_TEXT_BYTES];
+    id_text(tenant, text);
+    TRY(house_path(&h->settings, "log", text, out));
+    return dir_make(out, 0700);
+}
+
+static result log_entry(const char *folder, uint64_t number, buf *out, char receipt_requester[ID_TEXT_BYTES])
+{
+    char name[32], path[CONFIG_PATH_MAX];
+    snprintf(name, sizeof name, "%08llu.json", (unsigned long long)number);
+    TRY(path_join(path, sizeof path, folder, name));
+    buf text;
+    buf_init(&text, 1 << 20);
+    result r = file_read(path, 1 << 20, &text);
+    cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
+    const cJSON *receipt = o ? cJSON_GetObjectItemCaseSensitive(o, "receipt") : NULL;
+    const cJSON *requester = o ? cJSON_GetObjectItemCaseSensitive(o, "requester") : NULL;
+    if (is_ok(r) && (!cJSON_IsString(receipt) || !cJSON_IsString(requester) ||
+                     strlen(requester->valuestring) != ID_TEXT_BYTES - 1))
+        r = fail(E_DATA_LOSS, "a receipt in the log is damaged");
+    if (is_ok(r)) {
+        buf_append_str(out, receipt->valuestring);
+        strcpy(receipt_requester, requester->valuestring);
+    }
+    cJSON_Delete(o);
+    buf_free(&text);
+    return r;
+}
+
+typedef struct { const char *id; bool found; uint64_t count; uint8_t last[HASH_BYTES]; } log_scan;
+
+static bool receipt_names(const char *receipt, const char *id)
+{
+    char field[64];
+    snprintf(field, sizeof field, "\"id\":\"%s\"", id);
+    return strstr(receipt, field) != NULL;
+}
+
+static result scan_visit(void *ctx, const char *receipt)
+{
+    log_scan *scan = ctx;
+    scan->count++;
+    scan->found = scan->found || receipt_names(receipt, scan->id);
+    receipt_hash(bytes_str(receipt), scan->last);
+    return OK;
+}
+
+result erasure_each(house *h, id128 tenant, id128 requester,
+                    result (*visit)(void *ctx, const char *receipt), void *ctx)
+{
+    char folder[CONFIG_PATH_MAX], who[ID_TEXT_BYTES], by[ID_TEXT_BYTES];
+    TRY(log_folder(h, tenant, folder));
+    id_text(requester, who);
+    for (uint64_t number = 1;; number++) {
+        buf text;
+        buf_init(&text, 1 << 20);
+        result r = log_entry(folder, number, &text, by);
+        bool end = r.code == E_NOT_FOUND;
+        if (is_ok(r) && (id_is_zero(requester) || strcmp(who, by) == 0)) {
+            buf_append_u8(&text, 0);
+            r = visit(ctx, (const char *)text.data);
+        }
+        buf_free(&text);
+        if (end) return OK;
+        TRY(r);
+    }
+}
+
+typedef struct { const char *id; buf *out; bool found; } find_state;
+
+static result find_visit(void *ctx, const char *receipt)
+{
+    find_state *state = ctx;
+    if (state->found || !receipt_names(receipt, state->id)) return OK;
+    state->found = true;
+    buf_append_str(state->out, receipt);
+    return OK;
+}
+
+result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf *receipt)
+{
+    id128 parsed;
+    char text[ID_TEXT_BYTES];
+    TRY(id_parse(id, &parsed));
+    id_text(parsed, text);
+    find_state state = {text, receipt, false};
+    TRY(erasure_each(h, tenant, requester, find_visit, &state));
+    return state.found ? OK : fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
+}
+
+static result receipt_append(house *h, const intent *i, const char *commitment_hex,
+                             const keytree_erasure *keys, buf *out)
+{
+    static const char *const kinds[] = {"", "document", "user", "tenant"};
+    receipt_fields value = {.kind = kinds[i->request.kind], .items = i->request.document_count,
+                     .time_ms = clock_wall_ms(), .assurance = root_holder_assurance(h->holder)};
+    id_text(i->id, value.id);
+    id_text(i->request.tenant, value.tenant);
+    memcpy(value.subtree_before, keys->subtree_before, HASH_BYTES);
+    memcpy(value.subtree_after, keys->subtree_after, HASH_BYTES);
+    hex_decode(commitment_hex, 2 * HASH_BYTES, value.commitment);
+    log_scan scan = {.id = value.id};
+    TRY(erasure_each(h, i->request.tenant, (id128){{0}}, scan_visit, &scan));
+    if (scan.found) return erasure_find(h, i->request.tenant, (id128){{0}}, value.id, out);
+    value.epoch = scan.count + 1;
+    memcpy(value.previous, scan.last, HASH_BYTES);
+    TRY(receipt_sign(&value, h->sign_public, h->sign_secret, out));
+
+    char folder[CONFIG_PATH_MAX], path[CONFIG_PATH_MAX], name[32];
+    TRY(log_folder(h, i->request.tenant, folder));
+    snprintf(name, sizeof name, "%08llu.json", (unsigned long long)value.epoch);
+    TRY(path_join(path, sizeof path, folder, name));
+    cJSON *o = cJSON_CreateObject();
+    buf_append_u8(out, 0);
+    cJSON_AddStringToObject(o, "receipt", (const char *)out->data);
+    out->size--;
+    add_id(o, "requester", i->request.requester);
+    char *text = cJSON_PrintUnformatted(o);
+    result r = file_write_atomic(path, bytes_str(text), 0600);
+    cJSON_free(text);
+    cJSON_Delete(o);
+    return r;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------- */
+/* Steps 2 to 8; the intent is on disk. */
+static result carry_out(house *h, intent *i, const char *commitment_hex, buf *receipt)
+{
+    keytree_erasure keys;
+    TRY(fence(h, i));
+    step_done(NULL, 2, "fence");
+    TRY(each_owner(h, i, wipe_owner));
+    step_done(NULL, 3, "wipe");
+    TRY(destroy_keys(h, i, &keys));
+    TRY(drop(h, i));
+    step_done(NULL, 7, "unlink");
+    TRY(receipt_append(h, i, commitment_hex, &keys, receipt));
+    TRY(file_destroy(i->path));
+    step_done(NULL, 8, "receipt");
+    return OK;
+}
+
+result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65])
+{
+    if (request->document_count > ERASURE_DOCUMENTS_MAX)
+        return fail(E_INVALID, "at most %d documents in one erasure", ERASURE_DOCUMENTS_MAX);
+    intent i = {.request = *request, .id = id_random()};
+    uint8_t raw[32], commitment[HASH_BYTES];
+    char commitment_hex[2 * HASH_BYTES + 1];
+    random_bytes(raw, sizeof raw);
+    hex_encode(raw, sizeof raw, i.salt);
+    receipt_commit(i.salt, request->target, commitment);
+    hex_encode(commitment, HASH_BYTES, commitment_hex);
+    pthread_mutex_lock(&h->erasing);
+    result r = owners_collect(h, &i);
+    if (is_ok(r)) r = intent_write(h, &i);
+    if (is_ok(r)) {
+        step_done(NULL, 1, "intent");
+        r = carry_out(h, &i, commitment_hex, receipt);
+    }
+    pthread_mutex_unlock(&h->erasing);
+    mem_free(i.owners);
+    memcpy(salt, i.salt, sizeof i.salt);
+    log_event(is_ok(r) ? LOG_INFO : LOG_ERROR, "erasure", LOG_NUMBER("kind", request->kind),
+              LOG_TEXT("status", error_code_name(r.code)));
+    return r;
+}
+
+static result recover_one(house *h, const char *name)
+{
+    intent i = {0};
+    char commitment[2 * HASH_BYTES + 1];
+    TRY(house_path(&h->settings, "intents", name, i.path));
+    buf text, receipt;
+    buf_init(&text, 1 << 20);
+    buf_init(&receipt, 1 << 20);
+    result r = file_read(i.path, 1 << 20, &text);
+    cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
+    if (is_ok(r)) r = intent_parse(o, &i, commitment);
+    if (is_ok(r)) r = carry_out(h, &i, commitment, &receipt);
+    if (is_ok(r)) log_event(LOG_WARN, "erasure_recovered", LOG_TEXT("id", name));
+    cJSON_Delete(o);
+    buf_free(&text);
+    buf_free(&receipt);
+    mem_free(i.owners);
+    mem_free(i.documents);
+    mem_free(i.chunk_counts);
+    return r;
+}
+
+result erasure_recover(house *h)
+{
+    char folder[CONFIG_PATH_MAX];
+    TRY(house_path(&h->settings, "intents", NULL, folder));
+    DIR *dir = opendir(folder);
+    if (dir == NULL) return fail_errno("cannot read the folder of intents");
+    result r = OK;
+    for (struct dirent *e; is_ok(r) && (e = readdir(dir)) != NULL;)
+        if (strlen(e->d_name) == ID_TEXT_BYTES - 1) r = recover_one(h, e->d_name);
+    closedir(dir);
+    return r;
+}

@@ -1,0 +1,35 @@
+/* erasure: the protocol of forgetting, step by step, each durable before the next. */
+#ifndef LETHE_ERASURE_H
+#define LETHE_ERASURE_H
+
+#include "house.h"
+
+typedef enum { ERASE_DOCUMENTS = 1, ERASE_OWNER = 2, ERASE_TENANT = 3 } erasure_kind;
+
+typedef struct {
+    erasure_kind kind;
+    id128 tenant, owner;                 /* owner: of the documents, or the principal to erase */
+    const id128 *documents;              /* ERASE_DOCUMENTS */
+    const uint32_t *chunk_counts;
+    size_t document_count;               /* at most ERASURE_DOCUMENTS_MAX */
+    id128 requester;                     /* zero: the operator */
+    const char *target;                  /* what the commitment names: ids, or a name */
+} erasure_request;
+
+enum { ERASURE_DOCUMENTS_MAX = 1024 };
+
+/* Returns when COMPLETE. receipt: the signed JSON; salt: 64 hex digits, kept nowhere else. */
+MUST_USE result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65]);
+/* At start: carries every intent found to its end, forward. */
+MUST_USE result erasure_recover(house *h);
+
+/* Receipts of a tenant, oldest first; requester zero: all. */
+MUST_USE result erasure_each(house *h, id128 tenant, id128 requester,
+                             result (*visit)(void *ctx, const char *receipt), void *ctx);
+/* E_NOT_FOUND unless this requester's (zero: anybody's of the tenant). */
+MUST_USE result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf *receipt);
+
+/* Test hook: called after each numbered step (1 to 8) when set; a crash test kills the process there. */
+extern void (*erasure_step_hook)(int step, const char *what);
+
+#endif

@@ -1,0 +1,191 @@
+/* Erasure: Erase, GetReceipt, ListErasures. */
+#include "service.h"
+
+#include "erasure.h"
+#include "lethe/v1/erasure.pb-c.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+static id128 requester_of(const request *q) { return q->who.principal; }   /* the operator: zero */
+
+/* What the commitment names: the documents' ids in order. */
+static char *documents_target(request *q, const id128 *documents, size_t count)
+{
+    buf text;
+    buf_init(&text, 1 << 20);
+    buf_append_str(&text, "document");
+    for (size_t i = 0; i < count; i++) buf_printf(&text, ":%s", request_id(q, documents[i]));
+    char *out = request_text(q, "%.*s", (int)text.size, (const char *)text.data);
+    buf_free(&text);
+    return out;
+}
+
+result request_erase_documents(request *q, id128 owner, const id128 *documents,
+                               const uint32_t *chunk_counts, size_t count, buf *receipt,
+                               char salt[65], char **target)
+{
+    *target = documents_target(q, documents, count);
+    const erasure_request e = {
+        .kind = ERASE_DOCUMENTS,
+        .tenant = q->who.tenant,
+        .owner = owner,
+        .documents = documents,
+        .chunk_counts = chunk_counts,
+        .document_count = count,
+        .requester = requester_of(q),
+        .target = *target,
+    };
+    return erasure_run(q->h, &e, receipt, salt);
+}
+
+static result erase_document(request *q, const char *id, buf *receipt, char salt[65], char **target)
+{
+    retrieval_document *info;
+    TRY(request_document(q, id, true, &info));
+    return request_erase_documents(q, info->owner, &info->id, &info->chunk_count, 1, receipt, salt,
+                                   target);
+}
+
+static result erase_user(request *q, const char *name, buf *receipt, char salt[65], char **target)
+{
+    id128 principal;
+    result r = acl_find(q->h->access, q->who.tenant, name, &principal, NULL);
+    bool self = is_ok(r) && id_equal(principal, q->who.principal);
+    if (!q->who.tenant_admin && !self)
+        return fail(E_DENIED, "only an admin, or the user concerned, can erase a user");
+    if (!is_ok(r)) return fail(E_NOT_FOUND, "no user or group of that name");
+    *target = request_name(q, principal);
+    const erasure_request e = {.kind = ERASE_OWNER, .tenant = q->who.tenant, .owner = principal,
+                               .requester = requester_of(q), .target = *target};
+    return erasure_run(q->h, &e, receipt, salt);
+}
+
+static result erase_tenant(request *q, const char *name, buf *receipt, char salt[65], char **target)
+{
+    id128 tenant;
+    result r = acl_tenant_find(q->h->access, name, &tenant);
+    if (!q->who.operator_role &&
+        (!q->who.tenant_admin || !is_ok(r) || !id_equal(tenant, q->who.tenant)))
+        return fail(E_DENIED, "only the operator, or an admin of that tenant, can erase a tenant");
+    if (!is_ok(r)) return fail(E_NOT_FOUND, "no tenant of that name");
+    *target = request_text(q, "tenant:%s", name);
+    const erasure_request e = {.kind = ERASE_TENANT, .tenant = tenant, .owner = tenant,
+                               .requester = requester_of(q), .target = *target};
+    return erasure_run(q->h, &e, receipt, salt);
+}
+
+static result response_send(request *q, buf *receipt, char *salt, char *target)
+{
+    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
+    buf_append_u8(receipt, 0);
+    TRY(buf_check(receipt));
+    response.receipt = (char *)receipt->data;
+    response.salt = salt;
+    response.target = target;
+    return request_send(q, &response.base);
+}
+
+result erasure_erase(request *q)
+{
+    Lethe__V1__EraseRequest *m;
+    TRY(request_receive(q, &lethe__v1__erase_request__descriptor, &m));
+    bool in_tenant = m->target_case != LETHE__V1__ERASE_REQUEST__TARGET_TENANT;
+    if (in_tenant && q->who.operator_role)
+        return fail(E_DENIED, "the operator can erase tenants only");
+    buf receipt;
+    char salt[65] = "", *target = NULL;
+    buf_init(&receipt, 1 << 20);
+    result r;
+    switch (m->target_case) {
+    case LETHE__V1__ERASE_REQUEST__TARGET_DOCUMENT:
+        r = erase_document(q, m->document, &receipt, salt, &target);
+        break;
+    case LETHE__V1__ERASE_REQUEST__TARGET_USER:
+        r = erase_user(q, m->user, &receipt, salt, &target);
+        break;
+    case LETHE__V1__ERASE_REQUEST__TARGET_TENANT:
+        r = erase_tenant(q, m->tenant, &receipt, salt, &target);
+        break;
+    default:
+        r = fail(E_INVALID, "say what to erase: a document, a user or a tenant");
+    }
+    if (is_ok(r)) r = response_send(q, &receipt, salt, target);
+    mem_wipe(salt, sizeof salt);
+    buf_free(&receipt);
+    return r;
+}
+
+/* An admin sees the tenant's; others their own. The operator has no tenant of its own to look into. */
+static result visible_requester(request *q, id128 *requester)
+{
+    if (q->who.operator_role)
+        return fail(E_DENIED, "a tenant's receipts are its own; the operator gets them with the erasure");
+    *requester = q->who.tenant_admin ? (id128){{0}} : q->who.principal;
+    return OK;
+}
+
+result erasure_get_receipt(request *q)
+{
+    Lethe__V1__GetReceiptRequest *m;
+    id128 requester;
+    TRY(request_receive(q, &lethe__v1__get_receipt_request__descriptor, &m));
+    TRY(visible_requester(q, &requester));
+    buf receipt;
+    buf_init(&receipt, 1 << 20);
+    result r = erasure_find(q->h, q->who.tenant, requester, m->id, &receipt);
+    if (is_ok(r)) r = response_send(q, &receipt, (char *)"", (char *)"");
+    buf_free(&receipt);
+    return r;
+}
+
+typedef struct {
+    request *q;
+    Lethe__V1__ErasureSummary **all;
+    size_t count, capacity;
+} summaries;
+
+static result summary_visit(void *ctx, const char *receipt)
+{
+    summaries *s = ctx;
+    if (s->count == s->capacity) {
+        size_t more = s->capacity ? 2 * s->capacity : 64;
+        void *grown = arena_alloc_array(s->q->mem, more, sizeof *s->all);
+        if (grown == NULL) return arena_check(s->q->mem);
+        if (s->count) memcpy(grown, s->all, s->count * sizeof *s->all);
+        s->all = grown;
+        s->capacity = more;
+    }
+    Lethe__V1__ErasureSummary *out = arena_alloc(s->q->mem, sizeof *out);
+    cJSON *o = cJSON_Parse(receipt);
+    if (out == NULL || o == NULL) {
+        cJSON_Delete(o);
+        return fail(E_DATA_LOSS, "a receipt in the log cannot be read");
+    }
+    lethe__v1__erasure_summary__init(out);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(o, "id");
+    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(o, "kind");
+    const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(o, "epoch");
+    const cJSON *time = cJSON_GetObjectItemCaseSensitive(o, "time_ms");
+    out->id = request_text(s->q, "%s", cJSON_IsString(id) ? id->valuestring : "");
+    out->kind = request_text(s->q, "%s", cJSON_IsString(kind) ? kind->valuestring : "");
+    out->epoch = cJSON_IsNumber(epoch) ? (uint64_t)epoch->valuedouble : 0;
+    out->time_ms = cJSON_IsNumber(time) ? (uint64_t)time->valuedouble : 0;
+    cJSON_Delete(o);
+    s->all[s->count++] = out;
+    return OK;
+}
+
+result erasure_list(request *q)
+{
+    Lethe__V1__ListErasuresRequest *m;
+    id128 requester;
+    TRY(request_receive(q, &lethe__v1__list_erasures_request__descriptor, &m));
+    TRY(visible_requester(q, &requester));
+    summaries s = {.q = q};
+    TRY(erasure_each(q->h, q->who.tenant, requester, summary_visit, &s));
+    Lethe__V1__ListErasuresResponse response = LETHE__V1__LIST_ERASURES_RESPONSE__INIT;
+    response.erasures = s.all;
+    response.n_erasures = s.count;
+    return request_send(q, &response.base);
+}

@@ -1,0 +1,128 @@
+/* lethed: the server. Settings from a file and flags, then serve until SIGTERM or SIGINT. */
+#include "house.h"
+#include "mutant.h"
+#include "service.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+extern const unsigned char lethe_descriptor_set[];
+extern const size_t lethe_descriptor_set_size;
+
+static const char USAGE[] =
+    "usage: lethed --data DIR [--root DIR] [--config FILE] [--model DIR] [--listen ADDR]\n"
+    "              [--keytree-mirror DIR] [--plaintext] [--KEY VALUE]... [--help] [--version]\n"
+    "\n"
+    "Serves a data folder made by `lethe init`. Every setting of the configuration file is a flag as\n"
+    "well (underscores or hyphens). The address served is printed as: listening ADDR.\n\n";
+
+static int usage(FILE *out)
+{
+    buf text;
+    buf_init(&text, 1 << 16);
+    config_describe(&text);
+    fprintf(out, "%s| setting | default | range | meaning |\n|---|---|---|---|\n%.*s", USAGE,
+            (int)text.size, (const char *)text.data);
+    buf_free(&text);
+    return out == stdout ? 0 : 2;
+}
+
+/* Flags override the file, wherever --config stands. */
+static result flags_read(int argc, char **argv, config *c, bool files)
+{
+    for (int i = 1; i < argc; i++) {
+        char key[64];
+        if (strncmp(argv[i], "--", 2) != 0 || strlen(argv[i]) >= sizeof key)
+            return fail(E_INVALID, "unexpected argument; see lethed --help");
+        strcpy(key, argv[i] + 2);
+        for (char *p = key; *p; p++) if (*p == '-') *p = '_';
+        bool is_flag = strcmp(key, "plaintext") == 0;
+        if (!is_flag && i + 1 == argc) return fail(E_INVALID, "--%s needs a value", argv[i] + 2);
+        const char *value = is_flag ? "true" : argv[++i];
+        if (strcmp(key, "config") == 0) {
+            if (files) TRY(config_load(c, value));
+        } else if (!files) {
+            TRY(config_set(c, key, value));
+        }
+    }
+    return OK;
+}
+
+static result settings_read(int argc, char **argv, config *c)
+{
+    config_defaults(c);
+    TRY(flags_read(argc, argv, c, true));
+    TRY(flags_read(argc, argv, c, false));
+    return config_finish(c);
+}
+
+static result serve(house *h, const sigset_t *stop)
+{
+    const config *c = &h->settings;
+    const rpc_server_options options = {
+        .listen = c->listen,
+        .tls_certificate_pem = c->plaintext ? NULL : h->tls_certificate,
+        .tls_key_pem = c->plaintext ? NULL : h->tls_key,
+        .methods = service_methods,
+        .method_count = service_method_count,
+        .handler_ctx = h,
+        .threads_max = c->threads_max,
+        .message_max_bytes = c->message_max_bytes,
+        .keepalive_ms = c->keepalive_ms,
+        .services = service_names,
+        .descriptor_set = bytes_of(lethe_descriptor_set, lethe_descriptor_set_size),
+    };
+    TRY(rpc_server_start(&h->rpc, &options));
+    int port = rpc_server_port(h->rpc);
+    const char *colon = strrchr(c->listen, ':');
+    if (port > 0 && colon)
+        printf("listening %.*s:%d\n", (int)(colon - c->listen), c->listen, port);
+    else
+        printf("listening %s\n", c->listen);
+    fflush(stdout);
+    log_event(LOG_INFO, "serving", LOG_NUMBER("port", port), LOG_NUMBER("pid", getpid()),
+              LOG_NUMBER("epoch", keytree_epoch(h->keys)),
+              LOG_TEXT("answers", h->generator ? "generative" : "extractive"));
+    int signal_number = 0;
+    sigwait(stop, &signal_number);
+    log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", signal_number));
+    rpc_server_stop(&h->rpc, c->grace_ms);
+    return OK;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) return usage(stdout);
+    if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+        printf("lethed %s\n", LETHE_VERSION);
+        return 0;
+    }
+    process_harden();
+    /* Before any thread starts: every thread inherits the mask, sigwait alone takes the signals. */
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    config *c = mem_alloc(sizeof *c);
+    house *h = NULL;
+    result r = settings_read(argc, argv, c);
+    if (!is_ok(r)) {
+        fprintf(stderr, "lethed: %s\n", r.message);
+        mem_free(c);
+        return 2;
+    }
+    log_level_set((log_level)c->log_level);
+#ifdef LETHE_MUTANTS
+    log_event(LOG_WARN, "mutant_build", LOG_TEXT("note", "deliberately breakable: for tests only"));
+#endif
+    r = house_open(&h, c);
+    if (is_ok(r)) r = serve(h, &stop);
+    if (!is_ok(r)) fprintf(stderr, "lethed: %s\n", r.message);
+    house_close(&h);
+    mem_free(c);
+    return is_ok(r) ? 0 : 1;
+}

@@ -1,0 +1,70 @@
+/* service: what all methods share. A request is authenticated, admitted, given an arena and a context,
+ * handed to its method, and released; the methods themselves stand in answers.c, documents.c,
+ * forgetting.c, access.c and admin.c. */
+#ifndef LETHE_SERVICE_H
+#define LETHE_SERVICE_H
+
+#include "house.h"
+#include "session.h"
+
+#include <protobuf-c/protobuf-c.h>
+
+typedef enum { ROLE_ANY, ROLE_USER, ROLE_ADMIN, ROLE_OPERATOR } role;
+
+typedef struct {
+    house *h;
+    rpc_call *call;
+    acl_identity who;
+    arena *mem;
+    ifc_context *context;                  /* NULL for the operator */
+    id128 principals[ACL_GROUPS_MAX + 1];  /* the caller and its groups */
+    size_t principal_count;
+    retrieval_scope scope;                 /* stores worth looking into, under the context */
+} request;
+
+typedef result method_fn(request *q);
+
+/* Runs one call: token, role, admission, context; then the method. */
+result service_run(void *house_, rpc_call *call, role least, const char *name, method_fn *method);
+
+/* All methods of lethe.v1. */
+extern const rpc_method service_methods[];
+extern const size_t service_method_count;
+extern const char *const service_names[];
+
+/* Receives the one message of a unary or server-streaming call, unpacked into the request's arena;
+ * strings are checked to be UTF-8. E_INVALID for anything that is no such message. */
+MUST_USE result request_receive(request *q, const ProtobufCMessageDescriptor *type, void *out_message);
+MUST_USE result request_unpack(request *q, const ProtobufCMessageDescriptor *type, bytes packed,
+                               void *out_message);
+MUST_USE result request_send(request *q, const ProtobufCMessage *message);
+
+/* Narrows the context to "group:NAME" ("": nothing to do). The caller must belong to the group; any
+ * other name is E_NOT_FOUND alike. */
+MUST_USE result request_audience(request *q, const char *audience);
+bool request_is_member(const request *q, id128 principal);
+/* "user:ada", "group:oncall" in the arena; an erased principal has no name: its id. */
+char *request_name(request *q, id128 principal);
+char *request_label(request *q, const ifc_label *label);
+char *request_id(request *q, id128 id);
+/* printf into the arena. */
+char *request_text(request *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* One document the caller may read, and (owned) which its own principals own: else E_DENIED for one
+ * that may be read, E_NOT_FOUND for all else. */
+MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
+
+/* Erases documents of one owner (from put --replace and Erase). */
+MUST_USE result request_erase_documents(request *q, id128 owner, const id128 *documents,
+                                        const uint32_t *chunk_counts, size_t count, buf *receipt,
+                                        char salt[65], char **target);
+
+/* The methods, by file. */
+method_fn answers_ask, answers_search;
+method_fn documents_put, documents_get, documents_list, documents_share, documents_unshare;
+method_fn erasure_erase, erasure_get_receipt, erasure_list;
+method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
+    access_issue_token, access_revoke_token, access_whoami;
+method_fn admin_stats, admin_set_quota;
+
+#endif

@@ -1,0 +1,289 @@
+/* Recurrent state meets labels: the engine computes on passages that all flow to one request, and what
+ * comes out carries the join of their labels. This file and retrieval/ alone compute on labelled bytes. */
+#include "session.h"
+
+#include "prompt.h"
+
+#include <string.h>
+
+enum { STOP_MAX_BYTES = 64, SENTENCES_MAX = 512 };
+
+result session_label(const retrieval_hit *hits, size_t count, ifc_label *out)
+{
+    ifc_label_public(out);
+    for (size_t i = 0; i < count; i++) {
+        ifc_label joined;
+        TRY(ifc_join(out, ifc_labeled_label(hits[i].text), &joined));
+        *out = joined;
+    }
+    return OK;
+}
+
+/* ---- text that goes out: whole valid characters, nothing of a stop sequence ---------------------- */
+typedef struct {
+    const session_request *request;
+    const ifc_label *label;
+    arena *scratch;            /* one piece at a time */
+    buf answer;                /* sanitised bytes so far */
+    uint8_t partial[4];        /* the start of a character */
+    size_t partial_size;
+    size_t emitted;
+} outlet;
+
+static result outlet_emit(outlet *o, size_t upto)
+{
+    if (upto <= o->emitted) return OK;
+    arena_reset(o->scratch);
+    bytes piece = bytes_of(o->answer.data + o->emitted, upto - o->emitted);
+    const ifc_labeled *labeled = ifc_labeled_make(o->scratch, o->label, piece);
+    if (labeled == NULL) return arena_check(o->scratch);
+    o->emitted = upto;
+    return o->request->emit(o->request->emit_ctx, labeled);
+}
+
+/* How many bytes the character that starts with b needs; 0 if none starts so. */
+static size_t character_size(uint8_t b)
+{
+    return b < 0x80 ? 1 : b >= 0xC2 && b < 0xE0 ? 2 : b >= 0xE0 && b < 0xF0 ? 3
+         : b >= 0xF0 && b < 0xF5 ? 4 : 0;
+}
+
+/* Appends bytes; what is no UTF-8 becomes U+FFFD, the start of a character waits for its rest. */
+static void outlet_append(outlet *o, bytes token)
+{
+    static const char replacement[] = "\xEF\xBF\xBD";
+    for (size_t i = 0; i < token.size; i++) {
+        uint8_t b = token.data[i];
+        if (o->partial_size > 0 && (b & 0xC0) != 0x80) {
+            buf_append_str(&o->answer, replacement);
+            o->partial_size = 0;
+        }
+        if (o->partial_size == 0 && (character_size(b) == 0 || b == 0)) {
+            buf_append_str(&o->answer, replacement);
+            continue;
+        }
+        o->partial[o->partial_size++] = b;
+        if (o->partial_size < character_size(o->partial[0])) continue;
+        if (utf8_valid(bytes_of(o->partial, o->partial_size)))
+            buf_append(&o->answer, o->partial, o->partial_size);
+        else
+            buf_append_str(&o->answer, replacement);
+        o->partial_size = 0;
+    }
+}
+
+/* Cuts the answer before a stop sequence. Else says how many bytes can go out: all but a tail that
+ * might yet become one. */
+static bool outlet_stopped(outlet *o, size_t *safe)
+{
+    const session_request *q = o->request;
+    *safe = o->answer.size;
+    for (size_t i = 0; i < q->stop_count; i++) {
+        size_t n = strlen(q->stop[i]);
+        size_t from = o->emitted > n ? o->emitted - n : 0;
+        uint8_t *found = o->answer.size > from
+            ? memmem(o->answer.data + from, o->answer.size - from, q->stop[i], n) : NULL;
+        if (found) {
+            o->answer.size = (size_t)(found - o->answer.data);
+            *safe = o->answer.size;
+            return true;
+        }
+        for (size_t tail = n - 1; tail > 0; tail--)
+            if (tail <= o->answer.size &&
+                memcmp(o->answer.data + o->answer.size - tail, q->stop[i], tail) == 0) {
+                if (o->answer.size - tail < *safe) *safe = o->answer.size - tail;
+                break;
+            }
+    }
+    return false;
+}
+
+/* ---- reading the prompt ---------------------------------------------------------------------------- */
+static result context_alive(void *ctx) { return ifc_context_alive(ctx); }
+
+typedef struct {
+    const model *engine;
+    scheduler *steps;
+    state_cache *cache;
+    keytree *keys;
+    const session_request *request;
+} reading;
+
+static result read_tokens(const reading *g, model_seq *seq, const uint32_t *tokens, size_t count,
+                          float *logits)
+{
+    if (count == 0) return OK;
+    return scheduler_prefill(g->steps, seq, tokens, count, logits, context_alive,
+                             (void *)g->request->context);
+}
+
+static void cache_key(const model *m, const uint32_t *tokens, size_t count, uint8_t key[HASH_BYTES])
+{
+    uint8_t tokens_hash[HASH_BYTES];
+    hash_plain("tokens", bytes_of(tokens, count * sizeof *tokens), tokens_hash);
+    hash_keyed(model_describe(m)->identity, "state", bytes_of(tokens_hash, HASH_BYTES), key);
+}
+
+/* The state behind the passages' last reading: restored if this principal has it, else read and kept. */
+static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
+{
+    const ifc_context *context = g->request->context;
+    uint8_t secret[KEY_BYTES], seal_key[KEY_BYTES], key[HASH_BYTES];
+    buf state;
+    buf_init(&state, model_describe(g->engine)->state_bytes + 65536);
+    result r;
+    TRY_TO(r, keytree_secret(g->keys, keytree_owner(context->tenant, context->principal), secret), out);
+    key_derive(secret, "state", bytes_of("", 0), seal_key);
+    cache_key(g->engine, p->tokens, p->prefix_count, key);
+    r = state_cache_find(g->cache, context->principal, seal_key, key, &state);
+    if (is_ok(r)) {
+        r = model_seq_restore(seq, buf_bytes(&state));
+        goto out;
+    }
+    TRY_TO(r, read_tokens(g, seq, p->tokens, p->prefix_count, NULL), out);
+    TRY_TO(r, model_seq_snapshot(seq, &state), out);
+    state_source sources[SEARCH_K_MAX];
+    for (size_t i = 0; i < g->request->hit_count; i++)
+        sources[i] = (state_source){g->request->hits[i].owner, g->request->hits[i].document};
+    state_cache_put(g->cache, g->request->cache_generation, context->principal, seal_key, key,
+                    buf_bytes(&state), sources, g->request->hit_count);
+out:
+    buf_free(&state);
+    mem_wipe(secret, sizeof secret);
+    mem_wipe(seal_key, sizeof seal_key);
+    return r;
+}
+
+static result read_prompt(const reading *g, model_seq *seq, const prompt *p, float *logits)
+{
+    size_t done = 0;
+    if (g->cache && p->prefix_count > 0) {
+        TRY(read_prefix(g, seq, p));
+        done = p->prefix_count;
+    }
+    return read_tokens(g, seq, p->tokens + done, p->count - done, logits);
+}
+
+/* ---- writing the answer ------------------------------------------------------------------------------ */
+static result write_answer(const reading *g, model_seq *seq, float *logits, outlet *o,
+                           session_answer *out)
+{
+    const model_info *info = model_describe(g->engine);
+    const tokenizer *t = model_tokenizer(g->engine);
+    sampler pick;
+    sampler_init(&pick, &g->request->sampling);
+    out->end_reason = "length";
+    for (uint32_t i = 0; i < g->request->tokens_max; i++) {
+        uint32_t token = sampler_next(&pick, logits, info->vocab_size);
+        if ((int64_t)token == info->eos_token) { out->end_reason = "stop"; break; }
+        out->output_tokens++;
+        outlet_append(o, tokenizer_token(t, token));
+        TRY(buf_check(&o->answer));
+        size_t safe;
+        bool stopped = outlet_stopped(o, &safe);
+        TRY(outlet_emit(o, safe));
+        if (stopped) { out->end_reason = "stop"; break; }
+        if (i + 1 == g->request->tokens_max) break;
+        TRY(ifc_context_alive(g->request->context));
+        TRY(scheduler_decode(g->steps, seq, token, logits));
+    }
+    return outlet_emit(o, o->answer.size);
+}
+
+result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
+                        const session_request *request, arena *a, session_answer *out)
+{
+    const reading g = {m, s, cache, keys, request};
+    const model_info *info = model_describe(m);
+    memset(out, 0, sizeof *out);
+    ASSERT(request->hit_count <= SEARCH_K_MAX);
+    ifc_label *label = arena_alloc(a, sizeof *label);
+    bytes *passages = arena_alloc_array(a, request->hit_count + 1, sizeof *passages);
+    float *logits = arena_alloc_array(a, info->vocab_size, sizeof *logits);
+    if (label == NULL || passages == NULL || logits == NULL) return arena_check(a);
+    TRY(session_label(request->hits, request->hit_count, label));
+    for (size_t i = 0; i < request->hit_count; i++)
+        passages[i] = ifc_labeled_compute(request->hits[i].text);
+    const prompt_options options = {request->question_first, request->repeats,
+                                    request->context_tokens_max};
+    prompt p;
+    TRY(prompt_build(model_tokenizer(m), passages, request->hit_count, bytes_str(request->question),
+                     &options, a, &p));
+    out->input_tokens = p.count;
+
+    outlet o = {.request = request, .label = label};
+    arena_open(&o.scratch, 256 << 10);
+    buf_init(&o.answer, (size_t)request->tokens_max * 256 + 4096);
+    model_seq *seq = NULL;
+    result r = model_seq_open(&seq, m);
+    if (is_ok(r)) r = read_prompt(&g, seq, &p, logits);
+    if (is_ok(r)) r = write_answer(&g, seq, logits, &o, out);
+    if (is_ok(r)) {
+        out->answer = ifc_labeled_make(a, label, buf_bytes(&o.answer));
+        if (out->answer == NULL) r = arena_check(a);
+    }
+    model_seq_close(&seq);
+    buf_free(&o.answer);
+    arena_close(&o.scratch);
+    return r;
+}
+
+/* ---- the extractive reader ------------------------------------------------------------------------------
+ * A sentence's support: how much of the question's information its own words cover, then how close the
+ * two are in the embedding, then how well its passage was ranked. Fixed weights, chosen on validation
+ * questions (tests/bench/README.md). */
+static const float WEIGHT_OVERLAP = 1.0f, WEIGHT_SIMILARITY = 0.35f, WEIGHT_PASSAGE = 0.25f;
+
+typedef struct { bytes text; size_t hit; uint64_t start; } sentence;
+
+static bool is_space(uint8_t b) { return b == ' ' || (b >= '\t' && b <= '\r'); }
+
+/* Adds the passage's sentences, white space trimmed. */
+static void sentences_add(bytes passage, size_t hit, uint64_t start, sentence *all, size_t *count)
+{
+    size_t ends[SENTENCES_MAX];
+    size_t n = text_sentences(passage, ends, SENTENCES_MAX);
+    for (size_t i = 0, from = 0; i < n && *count < SENTENCES_MAX; from = ends[i++]) {
+        size_t a = from, b = ends[i];
+        while (a < b && is_space(passage.data[a])) a++;
+        while (b > a && is_space(passage.data[b - 1])) b--;
+        if (a < b)
+            all[(*count)++] = (sentence){bytes_of(passage.data + a, b - a), hit, start + a};
+    }
+}
+
+result session_extract(retrieval *r, const retrieval_scope *scope, const char *question,
+                       const retrieval_hit *hits, size_t count, arena *a, session_extract_answer *out)
+{
+    memset(out, 0, sizeof *out);
+    ifc_label *label = arena_alloc(a, sizeof *label);
+    sentence *all = arena_alloc_array(a, SENTENCES_MAX, sizeof *all);
+    bytes *texts = arena_alloc_array(a, SENTENCES_MAX, sizeof *texts);
+    float *overlap = arena_alloc_array(a, SENTENCES_MAX, sizeof *overlap);
+    if (!label || !all || !texts || !overlap) return arena_check(a);
+    TRY(session_label(hits, count, label));
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++)
+        sentences_add(ifc_labeled_compute(hits[i].text), i, hits[i].start, all, &n);
+    for (size_t i = 0; i < n; i++) texts[i] = all[i].text;
+    TRY(retrieval_overlap(r, scope, question, texts, n, overlap));
+
+    size_t best = n;
+    for (size_t i = 0; i < n; i++) {
+        if (overlap[i] <= 0) continue;
+        float score = WEIGHT_OVERLAP * overlap[i] +
+                      WEIGHT_SIMILARITY * retrieval_similarity(r, bytes_str(question), texts[i]) +
+                      WEIGHT_PASSAGE * hits[all[i].hit].score;
+        if (best == n || score > out->score) {
+            best = i;
+            out->score = score;
+        }
+    }
+    if (best == n) return OK;
+    out->supported = true;
+    out->hit = all[best].hit;
+    out->start = all[best].start;
+    out->end = all[best].start + all[best].text.size;
+    out->answer = ifc_labeled_make(a, label, all[best].text);
+    return out->answer ? OK : arena_check(a);
+}
