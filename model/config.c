@@ -107,11 +107,12 @@ static result parse_rest(model_config *c, const cJSON *json)
     c->untied = !tie_default;
     c->eos_token = -1;
     const cJSON *eos = cJSON_GetObjectItemCaseSensitive(json, "eos_token_id");
-    if (eos != NULL && !cJSON_IsNull(eos)) {
-        uint32_t id = 0;
-        TRY(need_number(json, "eos_token_id", 0, c->vocab_size - 1, &id));
-        c->eos_token = (int32_t)id;
-    }
+    if (cJSON_IsArray(eos)) eos = eos->child;              /* several: the first one ends answers */
+    if (eos == NULL || cJSON_IsNull(eos)) return OK;
+    double id = cJSON_IsNumber(eos) ? eos->valuedouble : -1;
+    if (!(id >= 0 && id < c->vocab_size) || id != (double)(int32_t)id)
+        return fail(E_INVALID, "config.json: \"eos_token_id\" is not an id of the vocabulary");
+    c->eos_token = (int32_t)id;
     return OK;
 }
 
