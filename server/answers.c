@@ -9,12 +9,17 @@
 /* text and padding of a token's frame together; never all of one, so that both fields are present. */
 enum { FRAME_BYTES = 64, FRAME_TEXT_MAX = 60, STOP_COUNT_MAX = 8, STOP_MAX = 64, SEARCH_TRIES = 5 };
 
+/* What one request reads: the hits, and their documents' paths. */
+typedef struct { retrieval_hit *hits; char **paths; size_t count; } passages;
+
 /* ---- passages ------------------------------------------------------------------------------------------ */
 /* Searches, marks the call with what it read, and makes sure that nothing of it was fenced in between:
  * an erasure cancels marked calls, and one that came before the mark shows here. */
 static result search_marked(request *q, const char *query, uint32_t k, search_mode mode,
-                            retrieval_hit **hits, size_t *count)
+                            passages *out)
 {
+    retrieval_hit **hits = &out->hits;
+    size_t *count = &out->count;
     call_sources *sources = arena_alloc(q->mem, sizeof *sources);
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
     if (sources == NULL || info == NULL) return arena_check(q->mem);
@@ -28,10 +33,13 @@ static result search_marked(request *q, const char *query, uint32_t k, search_mo
             sources->sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};
         rpc_call_mark(q->call, sources);
         bool whole = true;
+        out->paths = arena_alloc_array(q->mem, *count + 1, sizeof *out->paths);
+        if (out->paths == NULL) return arena_check(q->mem);
         for (size_t i = 0; i < *count && whole; i++) {
             result r = retrieval_get(q->h->stores, &q->scope, (*hits)[i].document, q->mem, info, NULL);
             if (r.code == E_NOT_FOUND) whole = false;
             else TRY(r);
+            out->paths[i] = request_text(q, "%s", info->path);
         }
         if (whole) return OK;
     }
@@ -39,7 +47,8 @@ static result search_marked(request *q, const char *query, uint32_t k, search_mo
 }
 
 /* A passage as it goes out, its text through the gate. */
-static result passage_make(request *q, const retrieval_hit *hit, Lethe__V1__Passage **out)
+static result passage_make(request *q, const retrieval_hit *hit, char *path,
+                           Lethe__V1__Passage **out)
 {
     Lethe__V1__Passage *p = arena_alloc(q->mem, sizeof *p);
     if (p == NULL) return arena_check(q->mem);
@@ -49,6 +58,7 @@ static result passage_make(request *q, const retrieval_hit *hit, Lethe__V1__Pass
     p->start = hit->start;
     p->end = hit->end;
     p->score = hit->score;
+    p->path = path;
     buf text;
     buf_init(&text, 1 << 20);
     result r = ifc_gate_release(q->context, hit->text, &text);
@@ -62,12 +72,12 @@ static result passage_make(request *q, const retrieval_hit *hit, Lethe__V1__Pass
     return r;
 }
 
-static result passages_make(request *q, const retrieval_hit *hits, size_t count,
-                            Lethe__V1__Passage ***out)
+static result passages_make(request *q, const passages *read, Lethe__V1__Passage ***out)
 {
-    *out = arena_alloc_array(q->mem, count + 1, sizeof **out);
+    *out = arena_alloc_array(q->mem, read->count + 1, sizeof **out);
     if (*out == NULL) return arena_check(q->mem);
-    for (size_t i = 0; i < count; i++) TRY(passage_make(q, &hits[i], &(*out)[i]));
+    for (size_t i = 0; i < read->count; i++)
+        TRY(passage_make(q, &read->hits[i], read->paths[i], &(*out)[i]));
     return OK;
 }
 
@@ -78,12 +88,11 @@ result answers_search(request *q)
     static const search_mode modes[] = {SEARCH_HYBRID, SEARCH_DENSE, SEARCH_LEXICAL};
     if ((unsigned)m->mode > 2) return fail(E_INVALID, "mode: 0 hybrid, 1 dense, 2 lexical");
     TRY(request_audience(q, m->audience));
-    retrieval_hit *hits;
-    size_t count;
-    TRY(search_marked(q, m->query, m->k ? m->k : 10, modes[m->mode], &hits, &count));
+    passages read;
+    TRY(search_marked(q, m->query, m->k ? m->k : 10, modes[m->mode], &read));
     Lethe__V1__SearchResponse response = LETHE__V1__SEARCH_RESPONSE__INIT;
-    TRY(passages_make(q, hits, count, &response.hits));
-    response.n_hits = count;
+    TRY(passages_make(q, &read, &response.hits));
+    response.n_hits = read.count;
     return request_send(q, &response.base);
 }
 
@@ -119,14 +128,14 @@ static result emit_piece(void *ctx, const ifc_labeled *piece)
     return ifc_gate_emit(&gate, piece);
 }
 
-static result passages_frame(request *q, const retrieval_hit *hits, size_t count)
+static result passages_frame(request *q, const passages *read)
 {
-    Lethe__V1__AskPassages passages = LETHE__V1__ASK_PASSAGES__INIT;
-    TRY(passages_make(q, hits, count, &passages.passages));
-    passages.n_passages = count;
+    Lethe__V1__AskPassages message = LETHE__V1__ASK_PASSAGES__INIT;
+    TRY(passages_make(q, read, &message.passages));
+    message.n_passages = read->count;
     Lethe__V1__AskFrame frame = LETHE__V1__ASK_FRAME__INIT;
     frame.frame_case = LETHE__V1__ASK_FRAME__FRAME_PASSAGES;
-    frame.passages = &passages;
+    frame.passages = &message;
     return frame_send(q, &frame);
 }
 
@@ -149,9 +158,10 @@ static result final_frame(request *q, Lethe__V1__AskFinal *final, const ifc_labe
     return r;
 }
 
-static result citation_add(request *q, Lethe__V1__AskFinal *final, const retrieval_hit *hit,
+static result citation_add(request *q, Lethe__V1__AskFinal *final, const passages *read, size_t index,
                            uint64_t start, uint64_t end)
 {
+    const retrieval_hit *hit = &read->hits[index];
     Lethe__V1__Citation *c = arena_alloc(q->mem, sizeof *c);
     if (c == NULL) return arena_check(q->mem);
     lethe__v1__citation__init(c);
@@ -160,6 +170,7 @@ static result citation_add(request *q, Lethe__V1__AskFinal *final, const retriev
     c->start = start;
     c->end = end;
     c->score = hit->score;
+    c->path = read->paths[index];
     final->citations[final->n_citations++] = c;
     return OK;
 }
@@ -190,21 +201,22 @@ static result check_request(request *q, Lethe__V1__AskRequest *m)
     return OK;
 }
 
-static result answer_extractive(request *q, const Lethe__V1__AskRequest *m, const retrieval_hit *hits,
-                                size_t count, Lethe__V1__AskFinal *final, const ifc_labeled **answer)
+static result answer_extractive(request *q, const Lethe__V1__AskRequest *m, const passages *read,
+                                Lethe__V1__AskFinal *final, const ifc_labeled **answer)
 {
     session_extract_answer found;
-    TRY(session_extract(q->h->stores, &q->scope, m->question, hits, count, q->mem, &found));
+    TRY(session_extract(q->h->stores, &q->scope, m->question, read->hits, read->count, q->mem,
+                        &found));
     if (!found.supported) return OK;
     final->mode = (char *)"extractive";
     final->end_reason = (char *)"stop";
-    TRY(citation_add(q, final, &hits[found.hit], found.start, found.end));
+    TRY(citation_add(q, final, read, found.hit, found.start, found.end));
     *answer = found.answer;
     return emit_piece(q, found.answer);
 }
 
-static result answer_generative(request *q, const Lethe__V1__AskRequest *m, const retrieval_hit *hits,
-                                size_t count, uint64_t generation, Lethe__V1__AskFinal *final,
+static result answer_generative(request *q, const Lethe__V1__AskRequest *m, const passages *read,
+                                uint64_t generation, Lethe__V1__AskFinal *final,
                                 const ifc_labeled **answer)
 {
     house *h = q->h;
@@ -212,8 +224,8 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
     TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
     const session_request s = {
         .context = q->context,
-        .hits = hits,
-        .hit_count = count,
+        .hits = read->hits,
+        .hit_count = read->count,
         .question = m->question,
         .question_first = m->order == LETHE__V1__PROMPT_ORDER__PROMPT_ORDER_QUESTION_FIRST,
         .repeats = m->repeats,
@@ -235,8 +247,8 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
     final->end_reason = (char *)out.end_reason;
     final->usage->input_tokens = out.input_tokens;
     final->usage->output_tokens = out.output_tokens;
-    for (size_t i = 0; i < count; i++)
-        TRY(citation_add(q, final, &hits[i], hits[i].start, hits[i].end));
+    for (size_t i = 0; i < read->count; i++)
+        TRY(citation_add(q, final, read, i, read->hits[i].start, read->hits[i].end));
     *answer = out.answer;
     return OK;
 }
@@ -245,23 +257,22 @@ static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
 {
     state_cache_figures figures = {0};
     if (q->h->states) state_cache_figures_now(q->h->states, &figures);
-    retrieval_hit *hits;
-    size_t count;
-    TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &hits, &count));
-    TRY(passages_frame(q, hits, count));
+    passages read;
+    TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &read));
+    TRY(passages_frame(q, &read));
 
     Lethe__V1__AskFinal final = LETHE__V1__ASK_FINAL__INIT;
     Lethe__V1__Usage usage = LETHE__V1__USAGE__INIT;
     final.usage = &usage;
     final.mode = (char *)"none";
     final.end_reason = (char *)"none";
-    final.citations = arena_alloc_array(q->mem, count + 1, sizeof *final.citations);
+    final.citations = arena_alloc_array(q->mem, read.count + 1, sizeof *final.citations);
     if (final.citations == NULL) return arena_check(q->mem);
     const ifc_labeled *answer = NULL;
-    if (count > 0 && q->h->generator)
-        TRY(answer_generative(q, m, hits, count, figures.generation, &final, &answer));
-    else if (count > 0)
-        TRY(answer_extractive(q, m, hits, count, &final, &answer));
+    if (read.count > 0 && q->h->generator)
+        TRY(answer_generative(q, m, &read, figures.generation, &final, &answer));
+    else if (read.count > 0)
+        TRY(answer_extractive(q, m, &read, &final, &answer));
     return final_frame(q, &final, answer);
 }
 

@@ -1,0 +1,57 @@
+/* cli: what the client's verbs share: arguments, the connection, output. The verbs stand in
+ * cli_offline.c (init, verify), cli_documents.c, cli_answers.c, cli_access.c. */
+#ifndef LETHE_CLI_H
+#define LETHE_CLI_H
+
+#include "rpc.h"
+
+#include <cjson/cJSON.h>
+#include <protobuf-c/protobuf-c.h>
+
+enum { CLI_ARGS_MAX = 65536, CLI_SHARES_MAX = 32 };
+/* Exit codes, on which scripts rely. */
+enum { CLI_DONE = 0, CLI_REFUSED = 1, CLI_USAGE = 2, CLI_UNREACHABLE = 3 };
+
+typedef struct {
+    const char *verb;
+    const char **args;                       /* positional, after the verb */
+    int arg_count;
+    bool json, replace, yes, plaintext;
+    const char *server, *ca, *token_file, *owner, *audience, *receipt, *key, *data, *root, *tenant,
+        *order, *mode, *media_type, *stop;
+    const char *share[CLI_SHARES_MAX];
+    uint32_t share_count;
+    uint64_t k, repeats, seed, max_tokens, passages;
+    double temperature, top_p;
+    rpc_client *client;                      /* opened on first use */
+    arena *mem;
+} cli;
+
+/* A verb returns its exit code and has printed everything. */
+typedef int cli_verb_fn(cli *c);
+cli_verb_fn cli_init, cli_verify;
+cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase;
+cli_verb_fn cli_search, cli_ask;
+cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
+
+int cli_main(int argc, char **argv);
+
+/* ---- for the verbs --------------------------------------------------------------------------------- */
+/* One call with one message each way; the response is in the arena. On failure it prints the error and
+ * returns the exit code; CLI_DONE otherwise. */
+int cli_call(cli *c, const char *path, const ProtobufCMessage *request,
+             const ProtobufCMessageDescriptor *response_type, void *out_response);
+int cli_connect(cli *c);
+/* Streams: packs and sends; receives and unpacks into the arena given. */
+MUST_USE result cli_send(rpc_stream *s, const ProtobufCMessage *message);
+MUST_USE result cli_unpack(arena *mem, const ProtobufCMessageDescriptor *type, bytes packed,
+                           void *out_message);
+/* Prints the error (an object with --json as well) and gives its exit code. */
+int cli_fail(cli *c, result r);
+int cli_usage(const char *words);
+/* Prints and frees the object. */
+void cli_print_json(cJSON *object);
+/* True when exactly n arguments follow the verb. */
+bool cli_args(const cli *c, int n);
+
+#endif

@@ -1,0 +1,85 @@
+/* Verbs that need no server: init, verify. */
+#include "cli.h"
+#include "house.h"
+#include "receipt.h"
+
+#include <stdio.h>
+#include <string.h>
+
+int cli_init(cli *c)
+{
+    if (!cli_args(c, 0) || c->data == NULL)
+        return cli_usage("init --data DIR [--root DIR] [--tenant NAME]");
+    config *settings = mem_alloc(sizeof *settings);
+    house_created made;
+    config_defaults(settings);
+    result r = config_set(settings, "data", c->data);
+    if (is_ok(r) && c->root) r = config_set(settings, "root", c->root);
+    if (is_ok(r)) r = config_finish(settings);
+    if (is_ok(r)) r = house_create(settings, c->tenant ? c->tenant : "main", &made);
+    int code = is_ok(r) ? CLI_DONE : cli_fail(c, r);
+    if (code == CLI_DONE && c->json) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "tenant", made.tenant);
+        cJSON_AddStringToObject(o, "user", made.user);
+        cJSON_AddStringToObject(o, "token", made.token);
+        cJSON_AddStringToObject(o, "operator_token", made.operator_token);
+        cJSON_AddStringToObject(o, "ca", made.certificate_path);
+        cJSON_AddStringToObject(o, "key", made.key_path);
+        cli_print_json(o);
+    } else if (code == CLI_DONE) {
+        printf("data folder   %s\nroot key      %s (keep it off the data folder's backups)\n"
+               "certificate   %s\nreceipt key   %s\n\ntenant        %s\nadmin         %s\n"
+               "token         %s\noperator      %s\n\nThe tokens are shown this once.\n",
+               settings->data, settings->root, made.certificate_path, made.key_path, made.tenant,
+               made.user, made.token, made.operator_token);
+    }
+    if (code == CLI_DONE) mem_wipe(&made, sizeof made);
+    mem_free(settings);
+    return code;
+}
+
+/* 64 hex digits, or a file that holds them. */
+static result key_read(const char *text, uint8_t key[SIGN_PUBLIC_BYTES])
+{
+    if (strlen(text) == 2 * SIGN_PUBLIC_BYTES && hex_decode(text, 2 * SIGN_PUBLIC_BYTES, key))
+        return OK;
+    buf content;
+    buf_init(&content, 4096);
+    result r = file_read(text, 4096, &content);
+    while (content.size > 0 && content.data[content.size - 1] == '\n') content.size--;
+    if (is_ok(r) && (content.size != 2 * SIGN_PUBLIC_BYTES ||
+                     !hex_decode((const char *)content.data, 2 * SIGN_PUBLIC_BYTES, key)))
+        r = fail(E_INVALID, "--key: neither 64 hex digits nor a file with them");
+    buf_free(&content);
+    return r;
+}
+
+int cli_verify(cli *c)
+{
+    if (!cli_args(c, 1)) return cli_usage("verify FILE [--key PUB]");
+    uint8_t key[SIGN_PUBLIC_BYTES];
+    buf text;
+    buf_init(&text, 1 << 20);
+    receipt_verdict verdict;
+    result r = file_read(c->args[0], 1 << 20, &text);
+    if (is_ok(r) && c->key) r = key_read(c->key, key);
+    if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, &verdict);
+    buf_free(&text);
+    if (!is_ok(r)) return cli_fail(c, r);
+    if (c->json) {
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddBoolToObject(o, "valid", verdict.valid);
+        cJSON_AddBoolToObject(o, "trusted", verdict.trusted);
+        cJSON_AddStringToObject(o, "signer", verdict.signer);
+        cJSON_AddStringToObject(o, "reason", verdict.reason);
+        cli_print_json(o);
+    } else {
+        printf("%s\nsigner %s%s\n", verdict.valid ? "valid" : "NOT VALID",
+               verdict.signer[0] ? verdict.signer : "unreadable",
+               verdict.trusted ? " (trusted)" : c->key ? " (not the key given)"
+                                              : " (pass --key to check who that is)");
+        if (verdict.reason[0]) printf("reason %s\n", verdict.reason);
+    }
+    return verdict.valid && (c->key == NULL || verdict.trusted) ? CLI_DONE : CLI_REFUSED;
+}

@@ -1,0 +1,4 @@
+/* lethe: the client. */
+#include "cli.h"
+
+int main(int argc, char **argv) { return cli_main(argc, argv); }
