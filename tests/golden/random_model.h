@@ -9,13 +9,13 @@
 
 /* <|endoftext|> is id 0, then the byte symbols in byte order, then these merges' results. */
 static const char *const random_model_merges[][2] = {
-    {"\xc4\xa0", "t"}, {"h", "e"}, {"i", "n"}, {"\xc4\xa0", "a"}, {"r", "e"}, {"o", "n"},
-    {"\xc4\xa0t", "he"}, {"e", "r"}, {"\xc4\xa0", "s"}, {"a", "t"}, {"\xc4\xa0", "w"},
-    {"\xc4\xa0", "o"}, {"e", "n"}, {"\xc4\xa0", "c"}, {"i", "t"}, {"i", "s"}, {"a", "n"},
-    {"o", "r"}, {"e", "s"}, {"\xc4\xa0", "b"}, {"e", "d"}, {"\xc4\xa0", "f"}, {"in", "g"},
-    {"\xc4\xa0", "p"}, {"o", "u"}, {"\xc4\xa0a", "n"}, {"a", "l"}, {"a", "r"}, {"\xc4\xa0", "m"},
-    {"\xc4\xa0o", "f"}, {"\xc4\xa0", "in"}, {"\xc4\xa0", "d"}, {"\xc4\xa0", "h"},
-    {"\xc4\xa0an", "d"}};
+    {"\304\240", "t"}, {"h", "e"}, {"i", "n"}, {"\304\240", "a"}, {"r", "e"}, {"o", "n"},
+    {"\304\240t", "he"}, {"e", "r"}, {"\304\240", "s"}, {"a", "t"}, {"\304\240", "w"},
+    {"\304\240", "o"}, {"e", "n"}, {"\304\240", "c"}, {"i", "t"}, {"i", "s"}, {"a", "n"},
+    {"o", "r"}, {"e", "s"}, {"\304\240", "b"}, {"e", "d"}, {"\304\240", "f"}, {"in", "g"},
+    {"\304\240", "p"}, {"o", "u"}, {"\304\240a", "n"}, {"a", "l"}, {"a", "r"}, {"\304\240", "m"},
+    {"\304\240o", "f"}, {"\304\240", "in"}, {"\304\240", "d"}, {"\304\240", "h"},
+    {"\304\240an", "d"}};
 enum {
     RANDOM_MODEL_MERGES = sizeof random_model_merges / sizeof random_model_merges[0],
     RANDOM_MODEL_TOKENS = 1 + 256 + RANDOM_MODEL_MERGES

@@ -79,7 +79,12 @@ enum { GEN_LAYER_TENSORS = 12 };
 static inline size_t gen_layer(const gen_config *c, uint32_t l, gen_tensor out[GEN_LAYER_TENSORS])
 {
     const uint32_t m = c->d_model, d = c->d_inner, n = c->d_state, k = c->d_conv, r = c->dt_rank;
-    const gen_tensor all[GEN_LAYER_TENSORS] = {
+    const struct {
+        const char *name;
+        uint32_t rank;
+        uint64_t shape[3];
+        float center, scale;
+    } all[GEN_LAYER_TENSORS] = {
         {"norm.weight", 1, {m}, 1.0f, 0.25f},
         {"mixer.A_log", 2, {d, n}, 1.375f, 1.375f},
         {"mixer.D", 1, {d}, 1.0f, 0.5f},
@@ -96,8 +101,10 @@ static inline size_t gen_layer(const gen_config *c, uint32_t l, gen_tensor out[G
     for (size_t i = 0; i < GEN_LAYER_TENSORS; i++) {
         if (i == 9 && !c->use_conv_bias) continue;
         if (i >= 10 && !c->use_bias) continue;
-        out[count] = all[i];
-        snprintf(out[count++].name, sizeof out[0].name, "backbone.layers.%u.%s", l, all[i].name);
+        gen_tensor *t = &out[count++];
+        *t = (gen_tensor){.rank = all[i].rank, .center = all[i].center, .scale = all[i].scale};
+        memcpy(t->shape, all[i].shape, sizeof t->shape);
+        snprintf(t->name, sizeof t->name, "backbone.layers.%u.%s", l, all[i].name);
     }
     return count;
 }
