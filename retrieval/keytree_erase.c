@@ -1,0 +1,278 @@
+/* keytree_erase: steps 4 to 6 of an erasure. Drawn once:
+ *
+ *   4  holder:  RK_e | RK_(e+1)
+ *   5  pages:   the targets' paths, copied under fresh keys      head.(e+1) under RK_(e+1)
+ *      verify:  read all of it back from the disk, with the key as the holder gives it
+ *   6  holder:  RK_(e+1)                                         <- the commit point
+ *      then head.e goes
+ *
+ * Until 6 the durable tree of epoch e is whole, and any failure returns to it. What the copied pages
+ * replace stays readable on the disk for whoever holds head.e and RK_e; the latter is gone. */
+#include "keytree_private.h"
+
+#include "mutant.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct {
+    keytree *kt;
+    keytree_node *targets;          /* sorted */
+    size_t count;
+    kt_secrets *next;               /* secure */
+    kt_txn txn;
+    keytree_step_fn *step;
+    void *step_ctx;
+} erasure;
+
+static void step_done(const erasure *e, int step, const char *what)
+{
+    if (e->step != NULL) e->step(e->step_ctx, step, what);
+}
+
+/* ---- commitment to a tenant's subtree ---- */
+typedef struct { uint8_t chain[HASH_BYTES]; } commitment;
+
+/* Binds an id, its secret and the key of the page below, which changes with anything below; blinded
+ * by that secret, so it tells nothing to who does not hold it. */
+static result commit_entry(void *ctx, const kt_entry *entry)
+{
+    commitment *c = ctx;
+    uint8_t data[HASH_BYTES + ID_BYTES + KEY_BYTES];
+    memcpy(data, c->chain, HASH_BYTES);
+    memcpy(data + HASH_BYTES, entry->id.b, ID_BYTES);
+    memcpy(data + HASH_BYTES + ID_BYTES, entry->sub.key, KEY_BYTES);
+    hash_keyed(entry->secret, "lethe keytree commitment", bytes_of(data, sizeof data), c->chain);
+    mem_wipe(data, sizeof data);
+    return OK;
+}
+
+/* One level: the tenant's owners. Zeros when the tenant is absent. */
+static result commit_tenant(keytree *kt, const kt_ref *root, id128 tenant, uint8_t out[HASH_BYTES])
+{
+    int fd = kt->folders[0].fd;
+    commitment c = {{0}};
+    kt_entry entry = {0};
+    memset(out, 0, HASH_BYTES);
+    result r = kt_find(kt, fd, root, 0, tenant, &entry);
+    if (r.code == E_NOT_FOUND) return OK;
+    if (is_ok(r)) r = kt_each(kt, fd, &entry.sub, 1, 0, commit_entry, &c);
+    if (r.code == E_DATA_LOSS) r = OK;      /* what is damaged must be erasable, too */
+    if (is_ok(r)) r = commit_entry(&c, &entry);
+    if (is_ok(r)) memcpy(out, c.chain, HASH_BYTES);
+    mem_wipe(&entry, sizeof entry);
+    return r;
+}
+
+/* ---- verification: from the disk, as a restart would see it ---- */
+typedef struct {
+    const erasure *e;
+    int fd;
+    uint64_t *written;              /* sorted */
+    size_t written_seen;
+    bool sibling_seen, sibling_opened;
+} verifier;
+
+static int compare_numbers(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+static result verify_page(verifier *v, const kt_ref *ref, uint8_t level, uint8_t step)
+{
+    if (ref->page == 0) return OK;
+    keytree *kt = v->e->kt;
+    bool fresh = bsearch(&ref->page, v->written, v->e->txn.written_count, sizeof *v->written,
+                         compare_numbers) != NULL;
+    if (!fresh && v->sibling_opened) return OK;
+    kt_page *page = kt_page_take(kt);
+    result r = kt_page_read(v->fd, ref, level, step, page);
+    if (!fresh) {
+        v->sibling_seen = true;
+        v->sibling_opened = is_ok(r);
+        r = OK;                     /* one may be damaged from before; not all */
+    } else if (is_ok(r)) {
+        v->written_seen++;
+        bool branch = page->kind == KT_BRANCH;
+        size_t count = branch ? KT_FANOUT : page->count;
+        for (size_t i = 0; i < count && is_ok(r); i++)
+            r = branch ? verify_page(v, &page->children[i], level, (uint8_t)(step + 1))
+              : verify_page(v, &page->entries[i].sub, (uint8_t)(level + 1), 0);
+    }
+    kt_page_give(kt, &page);
+    return r;
+}
+
+static result verify_tree(verifier *v, const kt_head *head)
+{
+    TRY(verify_page(v, &head->root, 0, 0));
+    if (v->written_seen != v->e->txn.written_count)
+        return fail(E_DATA_LOSS, "the new key tree lacks a page that was written");
+    if (v->sibling_seen && !v->sibling_opened)
+        return fail(E_DATA_LOSS, "the new key tree opens no page that it kept");
+    for (size_t i = 0; i < v->e->count; i++) {
+        kt_entry entry = {0};
+        result r = kt_lookup(v->e->kt, v->fd, &head->root, v->e->targets[i], &entry);
+        mem_wipe(&entry, sizeof entry);
+        if (is_ok(r)) return fail(E_INTERNAL, "an erased key is still in the new key tree");
+        if (r.code != E_NOT_FOUND) return r;
+    }
+    return OK;
+}
+
+static result verify_folder(const erasure *e, const kt_folder *folder)
+{
+    char path[KT_PATH_MAX_BYTES];
+    kt_secrets *disk = secure_alloc(sizeof *disk);
+    verifier v = {.e = e, .fd = -1};
+    uint64_t epoch = e->next->head.epoch;
+    size_t written_bytes = e->txn.written_count * sizeof *v.written;
+    v.written = mem_alloc(written_bytes);
+    if (written_bytes > 0) memcpy(v.written, e->txn.written, written_bytes);
+    qsort(v.written, e->txn.written_count, sizeof *v.written, compare_numbers);
+    result r;
+    TRY_TO(r, e->kt->holder->ops->read(e->kt->holder, epoch, disk->root_key), out);
+    TRY_TO(r, kt_head_read(folder, epoch, disk->root_key, &disk->head), out);
+    if (!kt_ref_equal(&disk->head.root, &e->next->head.root) ||
+        disk->head.commit != e->next->head.commit) {
+        r = fail(E_DATA_LOSS, "the new key tree's head is not the one written");
+        goto out;
+    }
+    TRY_TO(r, path_join(path, sizeof path, folder->dir, "pages"), out);
+    v.fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (v.fd < 0) {
+        r = fail_errno("cannot reopen the key tree");
+        goto out;
+    }
+    (void)posix_fadvise(v.fd, 0, 0, POSIX_FADV_DONTNEED);   /* synced: so read what is on the disk */
+    r = verify_tree(&v, &disk->head);
+out:
+    if (v.fd >= 0) close(v.fd);
+    mem_free(v.written);
+    secure_free(disk);
+    return r;
+}
+
+/* ---- the steps ---- */
+/* Also what an attempt that failed left behind. */
+static result discard_next(keytree *kt, uint64_t epoch)
+{
+    TRY(kt_head_remove(kt, epoch));
+    return kt->holder->ops->destroy(kt->holder, epoch);
+}
+
+static result write_tree(erasure *e)
+{
+    keytree *kt = e->kt;
+    kt_head *head = &e->next->head;
+    bool changed;
+    TRY(kt_txn_apply(&e->txn, &kt->now->head.root, e->targets, e->count, &head->root, &changed));
+    if (!changed) TRY(kt_txn_touch(&e->txn, &head->root));
+    TRY(kt_slots_sync(kt));
+    head->page_count = kt->page_count;
+    head->commit++;
+    TRY(kt_head_write(kt, head, e->next->root_key));
+    for (uint32_t i = 0; i < kt->folder_count; i++) TRY(verify_folder(e, &kt->folders[i]));
+    return OK;
+}
+
+/* The commit point. When destroying fails, the key itself tells on which side it failed. */
+static result destroy_root(erasure *e)
+{
+    keytree *kt = e->kt;
+    uint64_t epoch = kt->now->head.epoch;
+    if (MUTANT(erase_keeps_root)) return OK;
+    result destroyed = kt->holder->ops->destroy(kt->holder, epoch);
+    if (is_ok(destroyed)) return OK;
+    error_code code = destroyed.code;
+    uint8_t *key = secure_alloc(KEY_BYTES);
+    result r = kt->holder->ops->read(kt->holder, epoch, key);
+    bool lives = is_ok(r) && secure_equal(key, kt->now->root_key, KEY_BYTES);
+    bool dead = r.code == E_NOT_FOUND || r.code == E_DATA_LOSS || (is_ok(r) && !lives);
+    secure_free(key);
+    kt->broken = !lives && !dead;
+    if (!dead) return fail(code, "the old root key could not be destroyed");
+    log_event(LOG_WARN, "root_key_file_left", LOG_NUMBER("epoch", epoch));
+    return OK;
+}
+
+static result prepare(erasure *e, keytree_erasure *out)
+{
+    keytree *kt = e->kt;
+    TRY(kt_ready(kt));
+    uint64_t epoch = kt->now->head.epoch + 1;
+    out->epoch_before = out->epoch_after = kt->now->head.epoch;
+    TRY(discard_next(kt, epoch));
+    TRY(kt->holder->ops->create(kt->holder, epoch));
+    TRY(kt->holder->ops->read(kt->holder, epoch, e->next->root_key));
+    e->next->head = kt->now->head;
+    e->next->head.epoch = epoch;
+    step_done(e, 4, "new root key created");
+    return OK;
+}
+
+/* Back to epoch e; where nobody knows whether RK_e lives, both stay, and the next start decides. */
+static void back_out(erasure *e)
+{
+    if (e->kt->broken) {
+        kt_txn_forget(&e->txn);
+        return;
+    }
+    result r = discard_next(e->kt, e->kt->now->head.epoch + 1);
+    if (!is_ok(r)) log_event(LOG_WARN, "keytree_epoch_left", LOG_TEXT("code",
+                             error_code_name(r.code)));
+    kt_txn_abort(&e->txn);
+}
+
+static result erase_locked(erasure *e, id128 tenant, keytree_erasure *out)
+{
+    keytree *kt = e->kt;
+    result r;
+    kt_txn_begin(&e->txn, kt, true);
+    TRY_TO(r, prepare(e, out), out);
+    if (e->count > 0)
+        TRY_TO(r, commit_tenant(kt, &kt->now->head.root, tenant, out->subtree_before), out);
+    TRY_TO(r, write_tree(e), out);
+    if (e->count > 0)
+        TRY_TO(r, commit_tenant(kt, &e->next->head.root, tenant, out->subtree_after), out);
+    out->pages_written = (uint32_t)e->txn.written_count;
+    step_done(e, 5, "new key tree written and verified");
+    TRY_TO(r, destroy_root(e), out);
+    *kt->now = *e->next;
+    kt_txn_commit(&e->txn);
+    out->epoch_after = kt->now->head.epoch;
+    step_done(e, 6, "old root key destroyed");
+    if (!is_ok(kt_head_remove(kt, out->epoch_before)))      /* the next start removes it */
+        log_event(LOG_WARN, "keytree_old_head_left", LOG_NUMBER("epoch", out->epoch_before));
+    return OK;
+out:
+    {
+        char message[256];          /* backing out may fail, too, and would take its place */
+        snprintf(message, sizeof message, "%s", r.message);
+        back_out(e);
+        return fail(r.code, "%s", message);
+    }
+}
+
+result keytree_erase(keytree *kt, const keytree_node *targets, size_t count, keytree_step_fn *step,
+                     void *step_ctx, keytree_erasure *out)
+{
+    memset(out, 0, sizeof *out);
+    for (size_t i = 0; i < count; i++)
+        if (targets[i].depth < 1 || targets[i].depth > KT_LEVELS)
+            return fail(E_INVALID, "a key node's depth is 1 to 3");
+    erasure e = {.kt = kt, .count = count, .step = step, .step_ctx = step_ctx};
+    e.targets = mem_alloc_array(count, sizeof *e.targets);
+    if (count > 0) memcpy(e.targets, targets, count * sizeof *e.targets);
+    e.next = secure_alloc(sizeof *e.next);
+    pthread_rwlock_wrlock(&kt->lock);
+    result r = erase_locked(&e, count > 0 ? targets[0].tenant : (id128){{0}}, out);
+    pthread_rwlock_unlock(&kt->lock);
+    secure_free(e.next);
+    mem_free(e.targets);
+    return r;
+}
