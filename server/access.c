@@ -118,6 +118,7 @@ result access_whoami(request *q)
     Lethe__V1__WhoAmIResponse response = LETHE__V1__WHO_AM_IRESPONSE__INIT;
     char *groups[ACL_GROUPS_MAX + 1];
     char name[ACL_NAME_MAX_BYTES + 1];
+    acl_kind kind;
     response.groups = groups;
     if (q->who.operator_role) {
         response.name = response.role = (char *)"operator";
@@ -126,9 +127,9 @@ result access_whoami(request *q)
     response.id = request_id(q, q->who.principal);
     response.name = q->who.name;
     response.role = (char *)(q->who.tenant_admin ? "admin" : "user");
-    response.tenant = request_id(q, q->who.tenant);
+    TRY(acl_name_of(q->h->access, q->who.tenant, name, &kind));
+    response.tenant = request_text(q, "%s", name);
     for (size_t i = 0; i < q->principal_count; i++) {
-        acl_kind kind;
         if (id_equal(q->principals[i], q->who.principal)) continue;
         TRY(acl_name_of(q->h->access, q->principals[i], name, &kind));
         groups[response.n_groups++] = request_text(q, "%s", name);
