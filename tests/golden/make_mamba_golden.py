@@ -80,7 +80,7 @@ def tensors(c):
         yield p + "mixer.D", (d,), 1, 0.5
         yield p + "mixer.conv1d.weight", (d, 1, k), 0, fan(k)
         yield p + "mixer.in_proj.weight", (2 * d, m), 0, fan(m)
-        yield p + "mixer.x_proj.weight", (r + 2 * n, d), 0, f32(3) * fan(d)
+        yield p + "mixer.x_proj.weight", (r + 2 * n, d), 0, fan(d)
         yield p + "mixer.dt_proj.weight", (d, r), 0, f32(0.5) * fan(r)
         yield p + "mixer.dt_proj.bias", (d,), -2.5, 2
         yield p + "mixer.out_proj.weight", (m, d), 0, fan(d)

@@ -70,7 +70,9 @@ static inline uint64_t gen_elements(const gen_tensor *t)
     return n;
 }
 
-/* Uniform weights whose products with unit inputs have unit variance. */
+/* Uniform weights whose products with unit inputs have unit variance. That keeps 24 layers well
+ * conditioned: PyTorch's float32 is then within 4e-6 of its float64 at mamba-130m's shape (with three
+ * times as much in x_proj, 7e-5: a test of rounding, not of code). */
 static inline float gen_fan(uint32_t fan_in) { return sqrtf(3.0f / (float)fan_in); }
 
 enum { GEN_LAYER_TENSORS = 12 };
@@ -90,7 +92,7 @@ static inline size_t gen_layer(const gen_config *c, uint32_t l, gen_tensor out[G
         {"mixer.D", 1, {d}, 1.0f, 0.5f},
         {"mixer.conv1d.weight", 3, {d, 1, k}, 0.0f, gen_fan(k)},
         {"mixer.in_proj.weight", 2, {2 * (uint64_t)d, m}, 0.0f, gen_fan(m)},
-        {"mixer.x_proj.weight", 2, {r + 2 * (uint64_t)n, d}, 0.0f, 3.0f * gen_fan(d)},
+        {"mixer.x_proj.weight", 2, {r + 2 * (uint64_t)n, d}, 0.0f, gen_fan(d)},
         {"mixer.dt_proj.weight", 2, {d, r}, 0.0f, 0.5f * gen_fan(r)},
         {"mixer.dt_proj.bias", 1, {d}, -2.5f, 2.0f},
         {"mixer.out_proj.weight", 2, {m, d}, 0.0f, gen_fan(d)},

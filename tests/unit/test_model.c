@@ -1,0 +1,523 @@
+/* The engine as its callers see it: the same bits alone, batched, in pieces, restored, on any number of
+ * threads and instruction set; states that are wiped; folders that are wrong. */
+#include "model.h"
+#include "model/config.h"
+#include "model/cpu/reference.h"
+#include "test.h"
+#include "tests/golden/random_model.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { VOCAB = 300, SEQUENCES = 16, LENGTH = 90 };
+
+static char folder[256];
+static const gen_config base_config = {
+    .d_model = 60, .d_inner = 120, .d_state = 16, .d_conv = 4, .dt_rank = 4, .layers = 2,
+    .vocab = VOCAB, .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5};
+
+static uint64_t random_state;
+
+static uint32_t below(uint32_t n)
+{
+    random_state += 0x9e3779b97f4a7c15u;
+    return (uint32_t)(gen_mix(random_state) % n);
+}
+
+static model *open_model(uint32_t threads)
+{
+    model *m = NULL;
+    CHECK_OK(model_open(&m, folder, &(model_options){.threads = threads}));
+    return m;
+}
+
+static model_seq *open_seq(const model *m)
+{
+    model_seq *s = NULL;
+    CHECK_OK(model_seq_open(&s, m));
+    return s;
+}
+
+/* Token at position i of stream s. */
+static uint32_t token_of(size_t s, size_t i)
+{
+    return (uint32_t)(gen_bits(gen_key(99 + s, "stream"), i) % VOCAB);
+}
+
+/* Every logit of every stream, each token decoded alone on one thread: what all else must equal. */
+static float *baseline(const model *m)
+{
+    float *all = mem_alloc_array((size_t)SEQUENCES * LENGTH * VOCAB, sizeof *all);
+    for (size_t s = 0; s < SEQUENCES; s++) {
+        model_seq *seq = open_seq(m);
+        for (size_t i = 0; i < LENGTH; i++) {
+            uint32_t token = token_of(s, i);
+            CHECK_OK(model_decode(m, &seq, &token, 1, all + (s * LENGTH + i) * VOCAB));
+        }
+        CHECK(model_seq_length(seq) == LENGTH);
+        model_seq_close(&seq);
+    }
+    return all;
+}
+
+typedef struct {
+    const model *m;
+    const float *want;
+    model_seq *seqs[SEQUENCES];
+    size_t at[SEQUENCES];
+} schedule;
+
+static bool same_logits(const schedule *c, size_t s, const float *got)
+{
+    return memcmp(got, c->want + (s * LENGTH + c->at[s] - 1) * VOCAB, VOCAB * sizeof *got) == 0;
+}
+
+/* One stream reads on by a random piece. */
+static void step_prefill(schedule *c, size_t s)
+{
+    uint32_t tokens[LENGTH];
+    float logits[VOCAB];
+    size_t count = 1 + below((uint32_t)(LENGTH - c->at[s]));
+    for (size_t i = 0; i < count; i++) tokens[i] = token_of(s, c->at[s] + i);
+    CHECK_OK(model_prefill(c->seqs[s], tokens, count, logits, NULL, NULL));
+    c->at[s] += count;
+    CHECK(same_logits(c, s, logits));
+}
+
+/* A random subset of the unfinished streams decodes one token each. */
+static void step_decode(schedule *c)
+{
+    static float logits[SEQUENCES * VOCAB];
+    model_seq *seqs[SEQUENCES];
+    uint32_t tokens[SEQUENCES], which[SEQUENCES], n = 0, least = below(3);
+    for (uint32_t s = 0; s < SEQUENCES; s++) {
+        if (c->at[s] == LENGTH || below(3) < least) continue;
+        uint32_t place = below(n + 1);     /* in any order */
+        which[n] = which[place];
+        which[place] = s;
+        n++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        seqs[i] = c->seqs[which[i]];
+        tokens[i] = token_of(which[i], c->at[which[i]]++);
+    }
+    CHECK_OK(model_decode(c->m, seqs, tokens, n, logits));
+    for (uint32_t i = 0; i < n; i++) CHECK(same_logits(c, which[i], logits + i * VOCAB));
+}
+
+/* A stream leaves as a snapshot and comes back in another sequence. */
+static void step_move(schedule *c, size_t s)
+{
+    buf b;
+    buf_init(&b, (size_t)1 << 24);
+    CHECK_OK(model_seq_snapshot(c->seqs[s], &b));
+    model_seq_close(&c->seqs[s]);
+    c->seqs[s] = open_seq(c->m);
+    if (below(2) == 0) {                   /* into a used one */
+        uint32_t junk[3] = {1, 2, 3};
+        CHECK_OK(model_prefill(c->seqs[s], junk, 3, NULL, NULL, NULL));
+    }
+    CHECK_OK(model_seq_restore(c->seqs[s], buf_bytes(&b)));
+    CHECK(model_seq_length(c->seqs[s]) == c->at[s]);
+    buf_free(&b);
+}
+
+static void run_schedule(const model *m, const float *want, uint64_t seed)
+{
+    schedule c = {.m = m, .want = want};
+    random_state = seed;
+    for (size_t s = 0; s < SEQUENCES; s++) c.seqs[s] = open_seq(m);
+    for (bool left = true; left;) {
+        uint32_t kind = below(8), s = below(SEQUENCES);
+        if (kind == 0 && c.at[s] < LENGTH) step_prefill(&c, s);
+        else if (kind == 1) step_move(&c, s);
+        else step_decode(&c);
+        left = false;
+        for (size_t i = 0; i < SEQUENCES; i++) left = left || c.at[i] < LENGTH;
+    }
+    for (size_t s = 0; s < SEQUENCES; s++) model_seq_close(&c.seqs[s]);
+}
+
+/* Mutant: reduction_depends_on_batch. */
+static void schedules_change_no_bit(void)
+{
+    model *one = open_model(1);
+    float *want = baseline(one);
+    for (uint32_t threads = 1; threads <= 3; threads++) {
+        model *m = threads == 1 ? one : open_model(threads);
+        for (uint64_t seed = 1; seed <= 6; seed++) run_schedule(m, want, seed * 100 + threads);
+        if (m != one) model_close(&m);
+    }
+    mem_free(want);
+    model_close(&one);
+}
+
+static void pieces_change_no_bit(void)
+{
+    enum { COUNT = 200 };
+    model *m = open_model(2);
+    uint32_t tokens[COUNT];
+    float whole[VOCAB], pieces[VOCAB], steps[VOCAB];
+    for (size_t i = 0; i < COUNT; i++) tokens[i] = token_of(3, i);
+    model_seq *a = open_seq(m), *b = open_seq(m), *c = open_seq(m);
+    CHECK_OK(model_prefill(a, tokens, COUNT, whole, NULL, NULL));
+    for (size_t at = 0, n = 1; at < COUNT; at += n, n = n % 70 + 9) {
+        size_t count = COUNT - at < n ? COUNT - at : n;
+        CHECK_OK(model_prefill(b, tokens + at, count, at + count == COUNT ? pieces : NULL, NULL,
+                               NULL));
+    }
+    for (size_t i = 0; i < COUNT; i++) CHECK_OK(model_decode(m, &c, &tokens[i], 1, steps));
+    CHECK(memcmp(whole, pieces, sizeof whole) == 0);
+    CHECK(memcmp(whole, steps, sizeof whole) == 0);
+    model_seq_close(&a);
+    model_seq_close(&b);
+    model_seq_close(&c);
+    model_close(&m);
+}
+
+static void more_sequences_than_a_pass(void)
+{
+    enum { MANY = 131 };
+    model *m = open_model(2);
+    model_seq *seqs[MANY];
+    uint32_t tokens[MANY];
+    float *logits = mem_alloc_array(MANY * VOCAB, sizeof *logits), alone[VOCAB];
+    for (size_t i = 0; i < MANY; i++) {
+        seqs[i] = open_seq(m);
+        tokens[i] = token_of(i, 0);
+    }
+    CHECK_OK(model_decode(m, seqs, tokens, MANY, logits));
+    CHECK_OK(model_decode(m, seqs, tokens, 0, NULL));
+    for (size_t i = 0; i < MANY; i++) {
+        CHECK(model_seq_length(seqs[i]) == 1);
+        model_seq_wipe(seqs[i]);
+        CHECK_OK(model_decode(m, &seqs[i], &tokens[i], 1, alone));
+        CHECK(memcmp(alone, logits + i * VOCAB, sizeof alone) == 0);
+        model_seq_close(&seqs[i]);
+    }
+    mem_free(logits);
+    model_close(&m);
+}
+
+static void instruction_sets_agree(void)
+{
+    static const char *const names[] = {"portable", "avx2", "avx512"};
+    float first[VOCAB], logits[VOCAB];
+    uint32_t tokens[40];
+    for (size_t i = 0; i < 40; i++) tokens[i] = token_of(1, i);
+    for (size_t k = 0; k < 3; k++) {
+        setenv("LETHE_KERNEL", names[k], 1);
+        model *m = open_model(1);
+        model_seq *s = open_seq(m);
+        printf("# asked for %s, runs %s\n", names[k], model_describe(m)->kernel);
+        CHECK_OK(model_prefill(s, tokens, 40, logits, NULL, NULL));
+        if (k == 0) memcpy(first, logits, sizeof first);
+        CHECK(memcmp(first, logits, sizeof first) == 0);
+        model_seq_close(&s);
+        model_close(&m);
+    }
+    unsetenv("LETHE_KERNEL");
+}
+
+static void engine_matches_reference(void)
+{
+    enum { COUNT = 70 };
+    char dir[256], path[512];
+    gen_config c = {.d_model = 37, .d_inner = 111, .d_state = 7, .d_conv = 2, .dt_rank = 3,
+                    .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
+    CHECK(random_model_write(test_tmpdir(dir), &c));
+    model *m = NULL;
+    CHECK_OK(model_open(&m, dir, NULL));
+    tensors *file = NULL;
+    CHECK_OK(tensors_open(&file, dir));
+    buf json;
+    buf_init(&json, 1 << 16);
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    CHECK_OK(file_read(path, 1 << 16, &json));
+    model_config config;
+    CHECK_OK(model_config_parse(&config, buf_bytes(&json)));
+    uint32_t tokens[COUNT];
+    for (size_t i = 0; i < COUNT; i++) tokens[i] = token_of(2, i);
+    double *want = mem_alloc_array(COUNT * VOCAB, sizeof *want), difference = 0, most = 0;
+    float *logits = mem_alloc_array(VOCAB, sizeof *logits);
+    CHECK_OK(reference_forward(file, &config, tokens, COUNT, want));
+    model_seq *s = open_seq(m);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK_OK(model_decode(m, &s, &tokens[i], 1, logits));
+        for (size_t j = 0; j < VOCAB; j++) {
+            difference = fmax(difference, fabs((double)logits[j] - want[i * VOCAB + j]));
+            most = fmax(most, fabs(want[i * VOCAB + j]));
+        }
+    }
+    printf("# engine against float64: %.3g\n", difference / most);
+    CHECK(most > 0.5 && difference / most <= 2e-5);
+    buf_free(&json);
+    mem_free(want);
+    mem_free(logits);
+    tensors_close(&file);
+    model_seq_close(&s);
+    model_close(&m);
+    test_tmpdir_remove(dir);
+}
+
+typedef struct { const model *m; const float *want; bool same; } worker;
+
+static void *decode_in_thread(void *arg)
+{
+    worker *w = arg;
+    model_seq *s = NULL;
+    float logits[VOCAB];
+    w->same = is_ok(model_seq_open(&s, w->m));
+    for (size_t i = 0; w->same && i < LENGTH; i++) {
+        uint32_t token = token_of(0, i);
+        w->same = is_ok(model_decode(w->m, &s, &token, 1, logits)) &&
+                  memcmp(logits, w->want + i * VOCAB, sizeof logits) == 0;
+    }
+    model_seq_close(&s);
+    return NULL;
+}
+
+static void threads_share_an_engine(void)
+{
+    enum { WORKERS = 4 };
+    model *m = open_model(2);
+    float *want = baseline(m);
+    pthread_t threads[WORKERS];
+    worker workers[WORKERS];
+    for (int i = 0; i < WORKERS; i++) {
+        workers[i] = (worker){m, want, false};
+        CHECK(pthread_create(&threads[i], NULL, decode_in_thread, &workers[i]) == 0);
+    }
+    for (int i = 0; i < WORKERS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK(workers[i].same);
+    }
+    mem_free(want);
+    model_close(&m);
+}
+
+/* ---- state -------------------------------------------------------------------------------------- */
+
+static void snapshots_are_checked(void)
+{
+    model *m = open_model(1), *other = NULL;
+    char dir[256];
+    gen_config c = base_config;
+    c.seed++;
+    CHECK(random_model_write(test_tmpdir(dir), &c));
+    CHECK_OK(model_open(&other, dir, NULL));
+    CHECK(memcmp(model_describe(m)->identity, model_describe(other)->identity, 32) != 0);
+    model_seq *a = open_seq(m), *b = open_seq(m), *o = open_seq(other);
+    uint32_t tokens[5] = {4, 9, 2, 0, 299};
+    CHECK_OK(model_prefill(a, tokens, 5, NULL, NULL, NULL));
+    CHECK_OK(model_prefill(b, tokens, 2, NULL, NULL, NULL));
+    buf good, before, after;
+    buf_init(&good, 1 << 24);
+    buf_init(&before, 1 << 24);
+    buf_init(&after, 1 << 24);
+    CHECK_OK(model_seq_snapshot(a, &good));
+    CHECK_OK(model_seq_snapshot(b, &before));
+    CHECK_FAILS(model_seq_restore(o, buf_bytes(&good)), E_INVALID);
+    CHECK(model_seq_length(o) == 0);
+    for (size_t n = 0; n < good.size; n += n < 60 ? 1 : 997)
+        CHECK_FAILS(model_seq_restore(b, bytes_of(good.data, n)), E_DATA_LOSS);
+    good.data[0] ^= 1;
+    CHECK_FAILS(model_seq_restore(b, buf_bytes(&good)), E_DATA_LOSS);
+    good.data[0] ^= 1;
+    buf_append_u8(&good, 0);
+    CHECK_FAILS(model_seq_restore(b, buf_bytes(&good)), E_DATA_LOSS);
+    CHECK_OK(model_seq_snapshot(b, &after));
+    CHECK(bytes_equal(buf_bytes(&before), buf_bytes(&after)));
+    CHECK_OK(model_seq_restore(b, bytes_of(good.data, good.size - 1)));
+    CHECK(model_seq_length(b) == 5);
+    buf_free(&good);
+    buf_free(&before);
+    buf_free(&after);
+    model_seq_close(&a);
+    model_seq_close(&b);
+    model_seq_close(&o);
+    model_close(&other);
+    model_close(&m);
+    test_tmpdir_remove(dir);
+}
+
+static bool is_fresh(const model *m, model_seq *s)
+{
+    buf b, fresh;
+    buf_init(&b, 1 << 24);
+    buf_init(&fresh, 1 << 24);
+    model_seq *zero = open_seq(m);
+    CHECK_OK(model_seq_snapshot(s, &b));
+    CHECK_OK(model_seq_snapshot(zero, &fresh));
+    bool same = bytes_equal(buf_bytes(&b), buf_bytes(&fresh));
+    model_seq_close(&zero);
+    buf_free(&b);
+    buf_free(&fresh);
+    return same;
+}
+
+static result alive_twice(void *ctx)
+{
+    int *left = ctx;
+    return (*left)-- > 0 ? OK : fail(E_CANCELLED, "cancelled");
+}
+
+static void wipes_and_errors(void)
+{
+    model *m = open_model(1);
+    model_seq *s = open_seq(m);
+    uint32_t tokens[260] = {1, 2, 3};
+    float logits[VOCAB];
+    CHECK_OK(model_prefill(s, tokens, 3, NULL, NULL, NULL));
+    CHECK(!is_fresh(m, s));
+    model_seq_wipe(s);
+    CHECK(is_fresh(m, s));
+    tokens[2] = VOCAB;
+    CHECK_FAILS(model_prefill(s, tokens, 3, logits, NULL, NULL), E_INVALID);
+    CHECK_FAILS(model_decode(m, &s, &tokens[2], 1, logits), E_INVALID);
+    CHECK_FAILS(model_prefill(s, tokens, 0, logits, NULL, NULL), E_INVALID);
+    CHECK_OK(model_prefill(s, tokens, 0, NULL, NULL, NULL));
+    CHECK(is_fresh(m, s));
+    tokens[2] = 3;
+    int left = 2;
+    CHECK_FAILS(model_prefill(s, tokens, 260, logits, alive_twice, &left), E_CANCELLED);
+    CHECK(left == -1 && is_fresh(m, s));
+    left = 4;
+    CHECK_OK(model_prefill(s, tokens, 260, logits, alive_twice, &left));
+    CHECK(left == 0 && model_seq_length(s) == 260);
+    model_seq_close(&s);
+    model_close(&m);
+}
+
+static void describes_itself(void)
+{
+    model *m = open_model(0);
+    const model_info *i = model_describe(m);
+    CHECK(i->vocab_size == VOCAB && i->d_model == 60 && i->d_inner == 120 && i->layers == 2);
+    CHECK(i->d_state == 16 && i->d_conv == 4 && i->dt_rank == 4 && i->eos_token == 0);
+    CHECK(i->state_bytes == 2u * 120 * (16 + 3) * 4);
+    CHECK(tokenizer_size(model_tokenizer(m)) == RANDOM_MODEL_TOKENS);
+    model_close(&m);
+    model_close(&m);
+    float logits[4] = {0, 1, 2, -INFINITY};
+    double z = log(1 + exp(1) + exp(2));
+    CHECK(fabs(model_log_prob(logits, 4, 1) - (1 - z)) < 1e-12);
+    CHECK(isinf(model_log_prob(logits, 4, 3)) && isinf(model_log_prob(logits, 4, 4)));
+}
+
+/* ---- wrong folders ------------------------------------------------------------------------------- */
+
+static void edit(const char *dir, const char *file, const char *from, const char *to)
+{
+    char command[800];
+    snprintf(command, sizeof command, "sed -i 's/%s/%s/' '%s/%s'", from, to, dir, file);
+    CHECK(system(command) == 0);
+}
+
+static void check_wrong(const char *from, const char *to, error_code want)
+{
+    char dir[256];
+    model *m = NULL;
+    CHECK(random_model_write(test_tmpdir(dir), &base_config));
+    edit(dir, "config.json", from, to);
+    result r = model_open(&m, dir, NULL);
+    printf("# %s -> %s: %s\n", from, to, r.message);
+    CHECK(r.code == want && (m == NULL) == (want != E_OK));
+    model_close(&m);
+    test_tmpdir_remove(dir);
+}
+
+static void lying_configs(void)
+{
+    check_wrong("\"vocab_size\": 300", "\"vocab_size\": 290", E_INVALID);   /* the tokenizer's 291 */
+    check_wrong("\"vocab_size\": 300", "\"vocab_size\": 301", E_INVALID);
+    check_wrong("\"state_size\": 16", "\"state_size\": 8", E_INVALID);
+    check_wrong("\"conv_kernel\": 4", "\"conv_kernel\": 3", E_INVALID);
+    check_wrong("\"intermediate_size\": 120", "\"intermediate_size\": 121", E_INVALID);
+    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": 5", E_INVALID);
+    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": \"auto\"", E_OK);
+    check_wrong("\"intermediate_size\": 120", "\"expand\": 2", E_OK);
+    check_wrong("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", E_INVALID);
+    check_wrong("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", E_OK);
+    check_wrong("\"use_bias\": false", "\"use_bias\": true", E_INVALID);     /* a missing tensor */
+    check_wrong("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", E_INVALID);
+    check_wrong("\"model_type\": \"mamba\"", "\"model_type\": \"mamba2\"", E_UNIMPLEMENTED);
+    check_wrong("MambaForCausalLM", "LlamaForCausalLM", E_UNIMPLEMENTED);
+    check_wrong("\"eos_token_id\": 0", "\"eos_token_id\": 300", E_INVALID);
+    check_wrong("\"eos_token_id\": 0", "\"eos_token_id\": [7, 8]", E_OK);
+}
+
+static void broken_files(void)
+{
+    char dir[256], path[512];
+    model *m = NULL;
+    struct stat st;
+    CHECK(random_model_write(test_tmpdir(dir), &base_config));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    CHECK(stat(path, &st) == 0);
+    for (off_t size = st.st_size - 1; size > 0; size = size * 2 / 3) {
+        CHECK(truncate(path, size) == 0);
+        CHECK_FAILS(model_open(&m, dir, NULL), E_INVALID);
+    }
+    CHECK(unlink(path) == 0);
+    CHECK(!is_ok(model_open(&m, dir, NULL)));
+    CHECK(random_model_write(dir, &base_config));
+    edit(dir, "model.safetensors", "mixer.A_log", "mixer.B_log");
+    CHECK_FAILS(model_open(&m, dir, NULL), E_INVALID);
+    CHECK(random_model_write(dir, &base_config));
+    snprintf(path, sizeof path, "%s/tokenizer.json", dir);
+    CHECK(truncate(path, 1000) == 0);
+    CHECK_FAILS(model_open(&m, dir, NULL), E_INVALID);
+    CHECK(unlink(path) == 0);
+    CHECK_FAILS(model_open(&m, dir, NULL), E_NOT_FOUND);
+    CHECK_FAILS(model_open(&m, "/nonexistent", NULL), E_NOT_FOUND);
+    CHECK_FAILS(model_open(&m, folder, &(model_options){.threads = 1000}), E_INVALID);
+    CHECK(m == NULL);
+    test_tmpdir_remove(dir);
+}
+
+/* A weight that is not a number makes logits that are not: no crash, and sampling still answers. */
+static void nan_weights(void)
+{
+    char dir[256], path[512];
+    CHECK(random_model_write(test_tmpdir(dir), &base_config));
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    FILE *f = fopen(path, "r+b");
+    NEED(f != NULL);
+    float bad[2] = {NAN, INFINITY};
+    CHECK(fseek(f, -8, SEEK_END) == 0 && fwrite(bad, 1, 8, f) == 8 && fclose(f) == 0);
+    model *m = NULL;
+    CHECK_OK(model_open(&m, dir, NULL));
+    model_seq *s = open_seq(m);
+    uint32_t tokens[3] = {1, 2, 3};
+    float logits[VOCAB];
+    CHECK_OK(model_prefill(s, tokens, 3, logits, NULL, NULL));
+    CHECK(isnan(logits[0]));
+    sampler sm;
+    sampler_init(&sm, &(sampler_options){.temperature = 1, .top_p = 0.9f, .seed = 1});
+    CHECK(sampler_next(&sm, logits, VOCAB) == 0);
+    model_seq_close(&s);
+    model_close(&m);
+    test_tmpdir_remove(dir);
+}
+
+int main(void)
+{
+    if (!random_model_write(test_tmpdir(folder), &base_config)) return 1;
+    RUN(describes_itself);
+    RUN(schedules_change_no_bit);
+    RUN(pieces_change_no_bit);
+    RUN(more_sequences_than_a_pass);
+    RUN(instruction_sets_agree);
+    RUN(engine_matches_reference);
+    RUN(threads_share_an_engine);
+    RUN(snapshots_are_checked);
+    RUN(wipes_and_errors);
+    RUN(lying_configs);
+    RUN(broken_files);
+    RUN(nan_weights);
+    test_tmpdir_remove(folder);
+    return DONE();
+}
