@@ -435,7 +435,8 @@ static void log_lines_are_json(void)
     buf_init(&b, 10000);
     CHECK_OK(file_read(path, 10000, &b));
     const char *text = (const char *)b.data;
-    CHECK(strstr(text, "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"info\",\"event\":\"start\","
+    CHECK(strstr(text, "{\"time\":\"2026-01-02T03:04:05.678Z\",\"level\":\"info\","
+                 "\"event\":\"start\","
                  "\"word\":\"a\\\"b\\\\c\\n\\u0001\xef\xbf\xbd\xc3\xa9\",\"n\":7}\n") == text);
     CHECK(strstr(text, "hidden") == NULL);
     CHECK(strstr(text, "\"event\":\"shown\",\"big\":18446744073709551615}\n") != NULL);

@@ -106,7 +106,8 @@ static void derived_keys_are_independent(void)
     CHECK(memcmp(a, b, KEY_BYTES) == 0);
     key_derive(key, "chunk", bytes_str("other"), c);
     key_derive(key, "header", bytes_str("salt"), d);
-    CHECK(memcmp(a, c, KEY_BYTES) != 0 && memcmp(a, d, KEY_BYTES) != 0 && memcmp(c, d, KEY_BYTES) != 0);
+    CHECK(memcmp(a, c, KEY_BYTES) != 0 && memcmp(a, d, KEY_BYTES) != 0);
+    CHECK(memcmp(c, d, KEY_BYTES) != 0);
     /* the word ends: "ab" + "c" is not "a" + "bc" */
     hash_keyed(key, "ab", bytes_str("c"), a);
     hash_keyed(key, "a", bytes_str("bc"), b);

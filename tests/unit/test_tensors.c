@@ -63,7 +63,8 @@ static void good_files_are_read(void)
 static void odd_but_good_files(void)
 {
     CHECK(code_of("{}", 0, 0) == E_OK);
-    CHECK(code_of("{\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, 0) == E_OK);
+    CHECK(code_of("{\"scalar\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4]}}", 4, 0)
+          == E_OK);
     CHECK(code_of("{\"e\":{\"dtype\":\"F32\",\"shape\":[0,7],\"data_offsets\":[0,0]},"
                   "\"f\":{\"dtype\":\"I8\",\"shape\":[1],\"data_offsets\":[0,1]},"
                   "\"g\":{\"dtype\":\"I8\",\"shape\":[0],\"data_offsets\":[1,1]}}", 1, 0) == E_OK);
@@ -152,12 +153,18 @@ static void bad_entries(void)
 
 static void tiles_fill_the_data_exactly(void)
 {
-    CHECK(code_of("{" U8_AT("b", "2", "4", "2") "," U8_AT("a", "0", "2", "2") "}", 4, 0) == E_OK);
-    CHECK(code_of("{" U8_AT("a", "0", "2", "2") "," U8_AT("b", "1", "4", "3") "}", 4, 0) == E_INVALID);
-    CHECK(code_of("{" U8_AT("a", "0", "1", "1") "," U8_AT("b", "2", "4", "2") "}", 4, 0) == E_INVALID);
-    CHECK(code_of("{" U8_AT("a", "0", "4", "4") "," U8_AT("b", "0", "4", "4") "}", 4, 0) == E_INVALID);
-    CHECK(code_of("{" U8_AT("a", "0", "4", "4") "," U8_AT("b", "2", "2", "0") "}", 4, 0) == E_INVALID);
-    CHECK(code_of("{" U8_AT("a", "0", "2", "2") "," U8_AT("a", "2", "4", "2") "}", 4, 0) == E_INVALID);
+    CHECK(code_of("{" U8_AT("b", "2", "4", "2") ","
+                  U8_AT("a", "0", "2", "2") "}", 4, 0) == E_OK);
+    CHECK(code_of("{" U8_AT("a", "0", "2", "2") ","
+                  U8_AT("b", "1", "4", "3") "}", 4, 0) == E_INVALID);
+    CHECK(code_of("{" U8_AT("a", "0", "1", "1") ","
+                  U8_AT("b", "2", "4", "2") "}", 4, 0) == E_INVALID);
+    CHECK(code_of("{" U8_AT("a", "0", "4", "4") ","
+                  U8_AT("b", "0", "4", "4") "}", 4, 0) == E_INVALID);
+    CHECK(code_of("{" U8_AT("a", "0", "4", "4") ","
+                  U8_AT("b", "2", "2", "0") "}", 4, 0) == E_INVALID);
+    CHECK(code_of("{" U8_AT("a", "0", "2", "2") ","
+                  U8_AT("a", "2", "4", "2") "}", 4, 0) == E_INVALID);
     CHECK(code_of("{" U8_AT("a", "0", "4", "4") "}", 5, 0) == E_INVALID);
     CHECK(code_of("{}", 1, 0) == E_INVALID);
 }
