@@ -1,0 +1,881 @@
+/* The key tree: what it keeps, its canonical shape, every side of the commit point, and that older
+ * images of the disk open under the old root key (the control) and under no newer one. */
+#include "keytree.h"
+#include "retrieval/keytree_private.h"
+#include "test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct { char base[256], dir[320], mirror[320], root[320]; root_holder *holder; keytree *kt; } house;
+
+static void paths(house *h)
+{
+    snprintf(h->dir, sizeof h->dir, "%s/keytree", h->base);
+    snprintf(h->mirror, sizeof h->mirror, "%s/mirror", h->base);
+    snprintf(h->root, sizeof h->root, "%s/root", h->base);
+}
+
+static result house_open(house *h, bool create, bool mirror)
+{
+    const char *second = mirror ? h->mirror : NULL;
+    TRY(root_file_open(&h->holder, h->root, create));
+    return create ? keytree_create(&h->kt, h->dir, second, h->holder)
+                  : keytree_open(&h->kt, h->dir, second, h->holder);
+}
+
+static void house_close(house *h)
+{
+    keytree_close(&h->kt);
+    root_holder_close(&h->holder);
+}
+
+static void house_new(house *h, bool mirror)
+{
+    memset(h, 0, sizeof *h);
+    test_tmpdir(h->base);
+    paths(h);
+    CHECK_OK(house_open(h, true, mirror));
+}
+
+static void house_end(house *h)
+{
+    house_close(h);
+    test_tmpdir_remove(h->base);
+}
+
+static void shell(const char *fmt, const char *a, const char *b)
+{
+    char command[1400];
+    snprintf(command, sizeof command, fmt, a, b);
+    CHECK(system(command) == 0);
+}
+
+/* Ids that are spread as hashes are, the same in every run. */
+static id128 id_of(const char *kind, uint32_t n)
+{
+    uint8_t hash[HASH_BYTES];
+    id128 id;
+    hash_plain(kind, bytes_of(&n, sizeof n), hash);
+    memcpy(id.b, hash, ID_BYTES);
+    return id;
+}
+
+static id128 tenant_id(uint32_t n) { return id_of("tenant", n); }
+static id128 owner_id(uint32_t n) { return id_of("owner", n); }
+static id128 doc_id(uint32_t n) { return id_of("doc", n); }
+static keytree_node doc(uint32_t owner, uint32_t n)
+{
+    return keytree_document(tenant_id(1), owner_id(owner), doc_id(n));
+}
+
+static result add_docs(keytree *kt, uint32_t owner, uint32_t from, uint32_t to)
+{
+    size_t n = 0;
+    keytree_node *nodes = mem_alloc_array((size_t)(to - from) + 2, sizeof *nodes);
+    nodes[n++] = keytree_tenant(tenant_id(1));
+    nodes[n++] = keytree_owner(tenant_id(1), owner_id(owner));
+    for (uint32_t i = from; i < to; i++) nodes[n++] = doc(owner, i);
+    result r = keytree_add(kt, nodes, n);
+    mem_free(nodes);
+    return r;
+}
+
+static result erase(keytree *kt, const keytree_node *nodes, size_t count)
+{
+    keytree_erasure out;
+    return keytree_erase(kt, nodes, count, NULL, NULL, &out);
+}
+
+/* ---- the basics ------------------------------------------------------------------------------- */
+static result count_visit(void *ctx, id128 id, const uint8_t secret[KEY_BYTES])
+{
+    struct { uint64_t n; id128 last; uint64_t disorder; } *c = ctx;
+    if (c->n > 0 && id_compare(c->last, id) >= 0) c->disorder++;
+    c->last = id;
+    c->n++;
+    (void)secret;
+    return OK;
+}
+
+static void roundtrip_and_reopen(void)
+{
+    house h;
+    house_new(&h, false);
+    uint8_t tenant[KEY_BYTES], owner[KEY_BYTES], d[KEY_BYTES], again[KEY_BYTES];
+    keytree_node missing[] = {keytree_owner(tenant_id(1), owner_id(1))};
+    CHECK_FAILS(keytree_add(h.kt, missing, 1), E_NOT_FOUND);
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 1), d), E_NOT_FOUND);
+    CHECK_OK(add_docs(h.kt, 1, 0, 3));
+    CHECK_OK(keytree_secret(h.kt, keytree_tenant(tenant_id(1)), tenant));
+    CHECK_OK(keytree_secret(h.kt, keytree_owner(tenant_id(1), owner_id(1)), owner));
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), d));
+    CHECK(!secure_equal(tenant, owner, KEY_BYTES) && !secure_equal(owner, d, KEY_BYTES));
+    CHECK_OK(add_docs(h.kt, 1, 0, 200));                     /* idempotent for 0..2 */
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), again));
+    CHECK(secure_equal(d, again, KEY_BYTES));
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 999), again), E_NOT_FOUND);
+    CHECK_FAILS(keytree_secret(h.kt, doc(2, 1), again), E_NOT_FOUND);
+    CHECK_FAILS(keytree_secret(h.kt, (keytree_node){0}, again), E_INVALID);
+    house_close(&h);
+    CHECK_OK(house_open(&h, false, false));
+    NEED(h.kt != NULL);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), again));
+    CHECK(secure_equal(d, again, KEY_BYTES));
+    struct { uint64_t n; id128 last; uint64_t disorder; } c = {0};
+    CHECK_OK(keytree_each(h.kt, keytree_owner(tenant_id(1), owner_id(1)), count_visit, &c));
+    CHECK(c.n == 200 && c.disorder == 0);
+    uint64_t count = 0;
+    CHECK_OK(keytree_count(h.kt, keytree_owner(tenant_id(1), owner_id(1)), &count));
+    CHECK(count == 200);
+    CHECK_OK(keytree_count(h.kt, (keytree_node){0}, &count));
+    CHECK(count == 1);
+    CHECK_FAILS(keytree_count(h.kt, doc(1, 1), &count), E_INVALID);
+    CHECK_FAILS(keytree_count(h.kt, keytree_tenant(tenant_id(2)), &count), E_NOT_FOUND);
+    CHECK(keytree_epoch(h.kt) == 1);
+    house_end(&h);
+}
+
+static void system_tenant_and_own_records(void)
+{
+    house h;
+    house_new(&h, false);
+    id128 zero = {{0}}, t = tenant_id(1);
+    keytree_node nodes[] = {keytree_owner(t, t), keytree_tenant(t), keytree_tenant(zero),
+                            keytree_owner(zero, zero), keytree_document(t, t, doc_id(1))};
+    uint8_t secret[KEY_BYTES];
+    CHECK_OK(keytree_add(h.kt, nodes, 5));
+    for (size_t i = 0; i < 5; i++) CHECK_OK(keytree_secret(h.kt, nodes[i], secret));
+    house_end(&h);
+}
+
+static void ten_thousand_documents(void)
+{
+    house h;
+    house_new(&h, false);
+    for (uint32_t i = 0; i < 10000; i += 1000) CHECK_OK(add_docs(h.kt, 1, i, i + 1000));
+    uint8_t (*before)[KEY_BYTES] = mem_alloc_array(10000, KEY_BYTES), now[KEY_BYTES];
+    for (uint32_t i = 0; i < 10000; i++) CHECK_OK(keytree_secret(h.kt, doc(1, i), before[i]));
+    keytree_node some[100];
+    for (uint32_t i = 0; i < 100; i++) some[i] = doc(1, i * 97);
+    keytree_erasure out;
+    CHECK_OK(keytree_erase(h.kt, some, 100, NULL, NULL, &out));
+    CHECK(out.epoch_before == 1 && out.epoch_after == 2 && keytree_epoch(h.kt) == 2);
+    CHECK(out.pages_written > 3 && out.pages_written < 200);
+    CHECK(memcmp(out.subtree_before, out.subtree_after, HASH_BYTES) != 0);
+    CHECK_OK(erase(h.kt, some, 100));                        /* a replay finds nothing */
+    CHECK(keytree_epoch(h.kt) == 3);
+    house_close(&h);
+    CHECK_OK(house_open(&h, false, false));
+    NEED(h.kt != NULL);
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < 10000; i++) {
+        result r = keytree_secret(h.kt, doc(1, i), now);
+        if (i % 97 == 0 && i < 9700) wrong += r.code != E_NOT_FOUND;
+        else wrong += !is_ok(r) || !secure_equal(now, before[i], KEY_BYTES);
+    }
+    CHECK(wrong == 0);
+    uint64_t count = 0;
+    CHECK_OK(keytree_count(h.kt, keytree_owner(tenant_id(1), owner_id(1)), &count));
+    CHECK(count == 9900);
+    mem_free(before);
+    house_end(&h);
+}
+
+/* ---- canonical shape --------------------------------------------------------------------------- */
+static void dump(keytree *kt, const kt_ref *ref, uint8_t level, uint8_t step, buf *out)
+{
+    if (ref->page == 0) return;
+    kt_page *page = kt_page_take(kt);
+    CHECK_OK(kt_page_read(kt->folders[0].fd, ref, level, step, page));
+    buf_printf(out, "%u.%u %s %u\n", level, step, page->kind == KT_BRANCH ? "branch" : "bucket",
+               page->count);
+    for (uint32_t i = 0; page->kind == KT_BRANCH && i < KT_FANOUT; i++)
+        dump(kt, &page->children[i], level, (uint8_t)(step + 1), out);
+    for (uint32_t i = 0; page->kind == KT_BUCKET && i < page->count; i++) {
+        char text[ID_TEXT_BYTES];
+        id_text(page->entries[i].id, text);
+        buf_printf(out, "%s\n", text);
+        dump(kt, &page->entries[i].sub, (uint8_t)(level + 1), 0, out);
+    }
+    kt_page_give(kt, &page);
+}
+
+static void shape_of(keytree *kt, buf *out)
+{
+    buf_init(out, 64 << 20);
+    dump(kt, &kt->now->head.root, 0, 0, out);
+}
+
+static void shape_is_canonical(void)
+{
+    house a, b;
+    buf shape_a, shape_b;
+    house_new(&a, false);
+    house_new(&b, false);
+    for (uint32_t o = 0; o < 70; o++) CHECK_OK(add_docs(a.kt, o, 0, o == 3 ? 1500 : 5));
+    /* The other way round, one by one or in heaps, with extras that are erased again. */
+    CHECK_OK(add_docs(b.kt, 3, 1000, 4500));
+    for (uint32_t o = 75; o-- > 0;)
+        if (o != 3) CHECK_OK(add_docs(b.kt, o, 0, 6));
+    for (uint32_t i = 1000; i > 0; i -= 125) CHECK_OK(add_docs(b.kt, 3, i - 125, i));
+    keytree_node *extra = mem_alloc_array(4000, sizeof *extra);
+    size_t n = 0;
+    for (uint32_t i = 1500; i < 4500; i++) extra[n++] = doc(3, i);
+    for (uint32_t o = 0; o < 70; o++) if (o != 3) extra[n++] = doc(o, 5);
+    for (uint32_t o = 70; o < 75; o++) extra[n++] = keytree_owner(tenant_id(1), owner_id(o));
+    CHECK_OK(erase(b.kt, extra, n / 2));
+    CHECK_OK(erase(b.kt, extra + n / 2, n - n / 2));
+    shape_of(a.kt, &shape_a);
+    shape_of(b.kt, &shape_b);
+    CHECK(shape_a.size > 10000 && bytes_equal(buf_bytes(&shape_a), buf_bytes(&shape_b)));
+    buf_free(&shape_b);
+    CHECK_OK(erase(b.kt, (keytree_node[]){doc(3, 7)}, 1));   /* the comparison can fail */
+    shape_of(b.kt, &shape_b);
+    CHECK(!bytes_equal(buf_bytes(&shape_a), buf_bytes(&shape_b)));
+    buf_free(&shape_a);
+    buf_free(&shape_b);
+    mem_free(extra);
+    house_end(&a);
+    house_end(&b);
+}
+
+/* Exactly 64 is a bucket, 65 a branch, and back. */
+static void splits_and_merges_at_the_edge(void)
+{
+    house h;
+    house_new(&h, false);
+    buf at64, at65, back;
+    CHECK_OK(add_docs(h.kt, 1, 0, 64));
+    shape_of(h.kt, &at64);
+    CHECK(strstr((char *)at64.data, "2.0 bucket 64") != NULL);
+    CHECK_OK(add_docs(h.kt, 1, 64, 65));
+    shape_of(h.kt, &at65);
+    CHECK(strstr((char *)at65.data, "2.0 branch 65") != NULL);
+    CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 64)}, 1));
+    shape_of(h.kt, &back);
+    CHECK(bytes_equal(buf_bytes(&at64), buf_bytes(&back)));
+    keytree_node all[64];
+    for (uint32_t i = 0; i < 64; i++) all[i] = doc(1, i);
+    CHECK_OK(erase(h.kt, all, 64));
+    uint64_t count = 9;
+    CHECK_OK(keytree_count(h.kt, keytree_owner(tenant_id(1), owner_id(1)), &count));
+    CHECK(count == 0);
+    CHECK_OK(add_docs(h.kt, 1, 0, 2));
+    buf_free(&at64);
+    buf_free(&at65);
+    buf_free(&back);
+    house_end(&h);
+}
+
+/* Ids that share all but their last bits need the deepest branches. */
+static void deep_ids(void)
+{
+    house h;
+    house_new(&h, false);
+    keytree_node nodes[600], t = keytree_tenant(tenant_id(1)), o = keytree_owner(t.tenant, owner_id(1));
+    uint8_t secret[KEY_BYTES];
+    nodes[0] = t;
+    nodes[1] = o;
+    for (uint32_t i = 0; i < 598; i++) {
+        id128 id = {{0xab, 0xcd}};
+        id.b[14] = (uint8_t)(i >> 8);
+        id.b[15] = (uint8_t)i;
+        nodes[i + 2] = keytree_document(t.tenant, o.owner, id);
+    }
+    CHECK_OK(keytree_add(h.kt, nodes, 600));
+    for (size_t i = 0; i < 600; i++) CHECK_OK(keytree_secret(h.kt, nodes[i], secret));
+    CHECK_OK(erase(h.kt, nodes + 2, 590));
+    for (size_t i = 0; i < 600; i++)
+        CHECK((keytree_secret(h.kt, nodes[i], secret).code == E_OK) == (i < 2 || i >= 592));
+    house_end(&h);
+}
+
+static void slots_are_reused(void)
+{
+    house h;
+    house_new(&h, false);
+    struct stat before, after;
+    CHECK_OK(add_docs(h.kt, 1, 0, 500));
+    for (uint32_t i = 0; i < 40; i++) CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, i)}, 1));
+    CHECK(fstat(h.kt->folders[0].fd, &before) == 0);
+    for (uint32_t i = 40; i < 140; i++) CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, i)}, 1));
+    CHECK(fstat(h.kt->folders[0].fd, &after) == 0);
+    CHECK(after.st_size == before.st_size);
+    CHECK_OK(erase(h.kt, (keytree_node[]){keytree_owner(tenant_id(1), owner_id(1))}, 1));
+    house_close(&h);
+    CHECK_OK(house_open(&h, false, false));                  /* finds the dropped subtree's slots */
+    NEED(h.kt != NULL);
+    CHECK_OK(add_docs(h.kt, 2, 0, 300));
+    CHECK(fstat(h.kt->folders[0].fd, &after) == 0);
+    CHECK(after.st_size == before.st_size);
+    house_end(&h);
+}
+
+/* ---- erasing subtrees -------------------------------------------------------------------------- */
+static void owner_and_tenant(void)
+{
+    house h;
+    house_new(&h, false);
+    keytree_node other = keytree_tenant(tenant_id(2));
+    uint8_t zeros[HASH_BYTES] = {0}, secret[KEY_BYTES];
+    CHECK_OK(add_docs(h.kt, 1, 0, 300));
+    CHECK_OK(add_docs(h.kt, 2, 0, 300));
+    CHECK_OK(keytree_add(h.kt, &other, 1));
+    keytree_erasure out;
+    /* The owner and some of its documents at once: the deeper targets go with it. */
+    keytree_node targets[] = {doc(1, 7), keytree_owner(tenant_id(1), owner_id(1)), doc(1, 8), doc(2, 9)};
+    CHECK_OK(keytree_erase(h.kt, targets, 4, NULL, NULL, &out));
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 5), secret), E_NOT_FOUND);
+    CHECK_FAILS(keytree_secret(h.kt, doc(2, 9), secret), E_NOT_FOUND);
+    CHECK_OK(keytree_secret(h.kt, doc(2, 10), secret));
+    CHECK_OK(add_docs(h.kt, 1, 0, 1));                       /* the same id again: a new secret */
+    keytree_node tenant = keytree_tenant(tenant_id(1));
+    CHECK_OK(keytree_erase(h.kt, &tenant, 1, NULL, NULL, &out));
+    CHECK(memcmp(out.subtree_before, zeros, HASH_BYTES) != 0);
+    CHECK(memcmp(out.subtree_after, zeros, HASH_BYTES) == 0);
+    CHECK_FAILS(keytree_secret(h.kt, doc(2, 10), secret), E_NOT_FOUND);
+    CHECK_OK(keytree_secret(h.kt, other, secret));
+    CHECK_OK(keytree_erase(h.kt, &other, 1, NULL, NULL, &out));      /* an empty tree */
+    CHECK_OK(keytree_erase(h.kt, NULL, 0, NULL, NULL, &out));
+    CHECK(out.epoch_after == 5);
+    house_close(&h);
+    CHECK_OK(house_open(&h, false, false));
+    NEED(h.kt != NULL);
+    CHECK(keytree_epoch(h.kt) == 5);
+    house_end(&h);
+}
+
+/* An owner's erasure must cost the same however much was stored. */
+static void cost_does_not_follow_the_size(void)
+{
+    uint32_t written[2];
+    for (int i = 0; i < 2; i++) {
+        house h;
+        house_new(&h, false);
+        CHECK_OK(add_docs(h.kt, 1, 0, i == 0 ? 1 : 8000));
+        CHECK_OK(add_docs(h.kt, 2, 0, 1));
+        keytree_erasure out;
+        keytree_node target = keytree_owner(tenant_id(1), owner_id(1));
+        CHECK_OK(keytree_erase(h.kt, &target, 1, NULL, NULL, &out));
+        written[i] = out.pages_written;
+        house_end(&h);
+    }
+    CHECK(written[0] == written[1] && written[0] == 2);
+}
+
+/* ---- both sides of the commit point ------------------------------------------------------------ */
+typedef struct { house *h; int steps; } snapper;
+
+static void snapshot(void *ctx, int step, const char *what)
+{
+    snapper *s = ctx;
+    char to[300];
+    (void)what;
+    s->steps = s->steps * 10 + step;
+    snprintf(to, sizeof to, "%s.%d", s->h->base, step);
+    shell("cp -a '%s' '%s'", s->h->base, to);
+}
+
+static void crash_at_each_step(void)
+{
+    house h;
+    uint8_t before[KEY_BYTES], sibling[KEY_BYTES], now[KEY_BYTES];
+    house_new(&h, true);
+    CHECK_OK(add_docs(h.kt, 1, 0, 1000));
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), before));
+    CHECK_OK(keytree_secret(h.kt, doc(1, 2), sibling));
+    snapper s = {&h, 0};
+    keytree_erasure out;
+    keytree_node target = doc(1, 1);
+    CHECK_OK(keytree_erase(h.kt, &target, 1, snapshot, &s, &out));
+    CHECK(s.steps == 456);
+    for (int step = 4; step <= 6; step++) {
+        house c = {0};
+        snprintf(c.base, sizeof c.base, "%.240s.%d", h.base, step);
+        paths(&c);
+        CHECK_OK(house_open(&c, false, true));
+        NEED(c.kt != NULL);
+        CHECK(keytree_epoch(c.kt) == (step < 6 ? 1 : 2));
+        result r = keytree_secret(c.kt, target, now);
+        CHECK(step < 6 ? is_ok(r) && secure_equal(now, before, KEY_BYTES) : r.code == E_NOT_FOUND);
+        CHECK_OK(keytree_secret(c.kt, doc(1, 2), now));
+        CHECK(secure_equal(now, sibling, KEY_BYTES));
+        /* What was discarded is gone, and the replay carries it forward. */
+        char path[400];
+        snprintf(path, sizeof path, "%s/root.%d", c.root, step < 6 ? 2 : 1);
+        CHECK(access(path, F_OK) != 0);
+        snprintf(path, sizeof path, "%s/head.%d", c.mirror, step < 6 ? 2 : 1);
+        CHECK(access(path, F_OK) != 0);
+        CHECK_OK(erase(c.kt, &target, 1));
+        CHECK_FAILS(keytree_secret(c.kt, target, now), E_NOT_FOUND);
+        house_close(&c);
+        CHECK_OK(house_open(&c, false, true));
+        shell("diff -r '%s' '%s'", c.dir, c.mirror);
+        house_end(&c);
+    }
+    house_end(&h);
+}
+
+/* Power lost while the old root key was half overwritten: the newer tree counts. */
+static void torn_root_key_goes_forward(void)
+{
+    house h;
+    uint8_t secret[KEY_BYTES];
+    char path[400], from[400];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 100));
+    snapper s = {&h, 0};
+    keytree_erasure out;
+    keytree_node target = doc(1, 1);
+    CHECK_OK(keytree_erase(h.kt, &target, 1, snapshot, &s, &out));
+    house c = {0};
+    snprintf(c.base, sizeof c.base, "%.240s.5", h.base);
+    paths(&c);
+    snprintf(path, sizeof path, "%s/root.1", c.root);
+    int fd = open(path, O_WRONLY);
+    CHECK(fd >= 0 && pwrite(fd, "half of it is gone", 16, 0) == 16);
+    close(fd);
+    CHECK_OK(house_open(&c, false, false));
+    NEED(c.kt != NULL);
+    CHECK(keytree_epoch(c.kt) == 2);
+    CHECK_FAILS(keytree_secret(c.kt, target, secret), E_NOT_FOUND);
+    CHECK(access(path, F_OK) != 0);
+    house_end(&c);
+    /* More keys than an epoch change leaves, or with a gap: nothing is guessed. */
+    house_close(&h);
+    snprintf(from, sizeof from, "%s/root.2", h.root);
+    snprintf(path, sizeof path, "%s/root.4", h.root);
+    shell("cp -a '%s' '%s'", from, path);
+    CHECK_FAILS(house_open(&h, false, false), E_PRECONDITION);
+    house_end(&h);
+    for (int step = 4; step <= 6; step += 2) {
+        snprintf(path, sizeof path, "%.240s.%d", h.base, step);
+        shell("rm -rf '%s'%s", path, "");
+    }
+}
+
+/* ---- older images ------------------------------------------------------------------------------- */
+static void old_image_needs_the_old_root(void)
+{
+    house h, old = {0};
+    uint8_t secret[KEY_BYTES];
+    char kept_root[300];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 200));
+    snprintf(old.base, sizeof old.base, "%.240s.old", h.base);
+    paths(&old);
+    shell("cp -a '%s' '%s'", h.base, old.base);
+    snprintf(kept_root, sizeof kept_root, "%.240s.root", h.base);
+    shell("cp -a '%s' '%s'", h.root, kept_root);
+    CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1));
+    house_close(&h);
+    shell("rm -rf '%s'%s", old.root, "");
+    shell("cp -a '%s' '%s'", h.root, old.root);
+    result r = house_open(&old, false, false);
+    CHECK(r.code == E_PRECONDITION && strstr(r.message, "older than the root holder") != NULL);
+    house_close(&old);
+    shell("rm -rf '%s'%s", old.root, "");
+    shell("cp -a '%s' '%s'", kept_root, old.root);
+    CHECK_OK(house_open(&old, false, false));                /* the control */
+    if (old.kt != NULL) CHECK_OK(keytree_secret(old.kt, doc(1, 1), secret));
+    house_end(&old);
+    shell("rm -rf '%s'%s", h.root, "");
+    shell("cp -a '%s' '%s'", kept_root, h.root);
+    CHECK_FAILS(house_open(&h, false, false), E_PRECONDITION);   /* the holder is behind */
+    house_end(&h);
+    test_tmpdir_remove(kept_root);
+}
+
+typedef struct { uint8_t (*keys)[KEY_BYTES]; size_t count; } ring;
+
+static void ring_add(ring *all, const uint8_t key[KEY_BYTES])
+{
+    all->keys = mem_realloc(all->keys, (all->count + 1) * KEY_BYTES);
+    memcpy(all->keys[all->count++], key, KEY_BYTES);
+}
+
+/* Every key that the tree holds: of pages and of entries. */
+static void ring_collect(keytree *kt, const kt_ref *ref, uint8_t level, uint8_t step, ring *all)
+{
+    if (ref->page == 0) return;
+    ring_add(all, ref->key);
+    kt_page *page = kt_page_take(kt);
+    CHECK_OK(kt_page_read(kt->folders[0].fd, ref, level, step, page));
+    for (uint32_t i = 0; page->kind == KT_BRANCH && i < KT_FANOUT; i++)
+        ring_collect(kt, &page->children[i], level, (uint8_t)(step + 1), all);
+    for (uint32_t i = 0; page->kind == KT_BUCKET && i < page->count; i++) {
+        ring_add(all, page->entries[i].secret);
+        ring_collect(kt, &page->entries[i].sub, (uint8_t)(level + 1), 0, all);
+    }
+    kt_page_give(kt, &page);
+}
+
+/* Page numbers, levels and steps on the way to a node. */
+static size_t path_of(keytree *kt, keytree_node node, kt_ref *refs, uint8_t (*where)[2])
+{
+    const id128 ids[] = {node.tenant, node.owner, node.document};
+    kt_ref at = kt->now->head.root;
+    size_t n = 0;
+    kt_page *page = kt_page_take(kt);
+    for (uint8_t level = 0, step = 0; level < node.depth;) {
+        CHECK_OK(kt_page_read(kt->folders[0].fd, &at, level, step, page));
+        refs[n] = at;
+        where[n][0] = level;
+        where[n++][1] = step;
+        if (page->kind == KT_BRANCH) {
+            at = page->children[kt_slot_of(ids[level], step++)];
+            continue;
+        }
+        for (uint32_t i = 0; i < page->count; i++)
+            if (id_equal(page->entries[i].id, ids[level])) at = page->entries[i].sub;
+        level++;
+        step = 0;
+    }
+    kt_page_give(kt, &page);
+    return n;
+}
+
+/* Whoever holds the old disk, the new disk and RK_(e+1): tries every key on the old path. */
+static void nothing_new_opens_the_old_path(void)
+{
+    house h;
+    kt_ref path[64];
+    uint8_t where[64][2];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 500));
+    CHECK_OK(add_docs(h.kt, 2, 0, 5));
+    keytree_node target = doc(1, 1);
+    size_t depth = path_of(h.kt, target, path, where);
+    CHECK(depth == 4);
+    buf pages, head;
+    char file[400];
+    buf_init(&pages, 64 << 20);
+    buf_init(&head, 4096);
+    snprintf(file, sizeof file, "%s/pages", h.dir);
+    CHECK_OK(file_read(file, 64 << 20, &pages));
+    snprintf(file, sizeof file, "%s/head.1", h.dir);
+    CHECK_OK(file_read(file, 4096, &head));
+    kt_page *page = kt_page_take(h.kt);
+    kt_head opened;
+    for (size_t i = 0; i < depth; i++)                       /* the control */
+        CHECK_OK(kt_page_unseal(pages.data + (path[i].page - 1) * KT_SLOT_BYTES, path[i].page,
+                                where[i][0], where[i][1], path[i].key, page));
+    CHECK_OK(kt_head_unseal(buf_bytes(&head), 1, h.kt->now->root_key, &opened));
+    CHECK_OK(erase(h.kt, &target, 1));
+    ring all = {0};
+    ring_add(&all, h.kt->now->root_key);
+    ring_collect(h.kt, &h.kt->now->head.root, 0, 0, &all);
+    CHECK(all.count > 500);
+    for (size_t k = 0; k < all.count; k++) {
+        CHECK(!is_ok(kt_head_unseal(buf_bytes(&head), 1, all.keys[k], &opened)));
+        for (size_t i = 0; i < depth; i++)
+            CHECK(!is_ok(kt_page_unseal(pages.data + (path[i].page - 1) * KT_SLOT_BYTES,
+                                        path[i].page, where[i][0], where[i][1], all.keys[k], page)));
+    }
+    mem_free(all.keys);
+    kt_page_give(h.kt, &page);
+    buf_free(&pages);
+    buf_free(&head);
+    house_end(&h);
+}
+
+/* ---- mirror ------------------------------------------------------------------------------------- */
+static void mirror_is_equal_and_restores(void)
+{
+    house h;
+    uint8_t before[KEY_BYTES], now[KEY_BYTES];
+    house_new(&h, true);
+    CHECK_OK(add_docs(h.kt, 1, 0, 300));
+    shell("diff -r '%s' '%s'", h.dir, h.mirror);
+    CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1));
+    shell("diff -r '%s' '%s'", h.dir, h.mirror);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 2), before));
+    house_close(&h);
+    shell("rm -rf '%s'%s", h.dir, "");
+    result r = house_open(&h, false, true);
+    CHECK(r.code == E_NOT_FOUND && strstr(r.message, "mirror") != NULL);
+    house_close(&h);
+    shell("cp -a '%s' '%s'", h.mirror, h.dir);
+    CHECK_OK(house_open(&h, false, true));
+    NEED(h.kt != NULL);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 2), now));
+    CHECK(secure_equal(before, now, KEY_BYTES));
+    /* A mirror that was away is made equal; a page that rotted is put back from it. */
+    kt_ref path[64];
+    uint8_t where[64][2];
+    size_t depth = path_of(h.kt, doc(1, 2), path, where);
+    CHECK_OK(keytree_add(h.kt, (keytree_node[]){keytree_tenant(tenant_id(9))}, 1));
+    house_close(&h);
+    int fd;
+    char file[400];
+    snprintf(file, sizeof file, "%s/pages", h.dir);
+    fd = open(file, O_RDWR);
+    CHECK(fd >= 0 && pwrite(fd, "rot", 3, (off_t)(path[depth - 1].page - 1) * KT_SLOT_BYTES + 99) == 3);
+    close(fd);
+    CHECK_OK(house_open(&h, false, true));
+    NEED(h.kt != NULL);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 2), now));
+    house_close(&h);
+    shell("rm -rf '%s'%s", h.mirror, "");
+    CHECK_OK(house_open(&h, false, true));
+    shell("diff -r '%s' '%s'", h.dir, h.mirror);
+    house_end(&h);
+}
+
+/* ---- damage ------------------------------------------------------------------------------------- */
+static void flip(const char *file, off_t at)
+{
+    uint8_t byte = 0;
+    int fd = open(file, O_RDWR);
+    CHECK(fd >= 0 && pread(fd, &byte, 1, at) == 1);
+    byte ^= 0x10;
+    CHECK(pwrite(fd, &byte, 1, at) == 1);
+    close(fd);
+}
+
+static void flipped_bits(void)
+{
+    house h;
+    uint8_t secret[KEY_BYTES];
+    char file[400];
+    kt_ref path[64];
+    uint8_t where[64][2];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 200));
+    CHECK_OK(add_docs(h.kt, 2, 0, 2));
+    size_t depth = path_of(h.kt, doc(1, 1), path, where);
+    snprintf(file, sizeof file, "%s/pages", h.dir);
+    house_close(&h);
+    for (size_t i = 0; i < depth; i++) {
+        off_t at = (off_t)(path[i].page - 1) * KT_SLOT_BYTES + (off_t)(i * 1000 % 6100);
+        flip(file, at);
+        CHECK_OK(house_open(&h, false, false));
+        if (h.kt == NULL) continue;
+        CHECK_FAILS(keytree_secret(h.kt, doc(1, 1), secret), E_DATA_LOSS);
+        if (i + 1 == depth) {       /* the rest is served, added to, and the owner can be erased */
+            CHECK_OK(keytree_secret(h.kt, doc(2, 1), secret));
+            CHECK_OK(add_docs(h.kt, 2, 2, 100));
+            CHECK_FAILS(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1), E_DATA_LOSS);
+            CHECK(keytree_epoch(h.kt) == 1);
+            CHECK_OK(erase(h.kt, (keytree_node[]){keytree_owner(tenant_id(1), owner_id(1))}, 1));
+            CHECK_OK(keytree_secret(h.kt, doc(2, 99), secret));
+        }
+        house_close(&h);
+        flip(file, at);
+    }
+    snprintf(file, sizeof file, "%s/head.2", h.dir);
+    struct stat st;
+    CHECK(stat(file, &st) == 0);
+    for (off_t at = 0; at < st.st_size; at += 13) {
+        flip(file, at);
+        CHECK_FAILS(house_open(&h, false, false), E_DATA_LOSS);
+        house_close(&h);
+        flip(file, at);
+    }
+    CHECK_OK(house_open(&h, false, false));
+    house_close(&h);
+    CHECK(truncate(file, st.st_size - 1) == 0);
+    CHECK_FAILS(house_open(&h, false, false), E_DATA_LOSS);
+    house_end(&h);
+}
+
+static void swapped_slots(void)
+{
+    house h;
+    uint8_t secret[KEY_BYTES], slot[KT_SLOT_BYTES];
+    kt_ref path[64];
+    uint8_t where[64][2];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 200));
+    size_t depth = path_of(h.kt, doc(1, 1), path, where);
+    int fd = h.kt->folders[0].fd;
+    off_t a = (off_t)(path[depth - 1].page - 1) * KT_SLOT_BYTES;
+    off_t b = (off_t)(path[depth - 2].page - 1) * KT_SLOT_BYTES;
+    CHECK(pread(fd, slot, sizeof slot, b) == KT_SLOT_BYTES);
+    CHECK(pwrite(fd, slot, sizeof slot, a) == KT_SLOT_BYTES);
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 1), secret), E_DATA_LOSS);
+    CHECK(ftruncate(fd, a) == 0);
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 1), secret), E_DATA_LOSS);
+    house_end(&h);
+}
+
+/* ---- failing media ------------------------------------------------------------------------------ */
+typedef struct { root_holder holder; root_holder *inner; int fail_create, fail_destroy; } failing;
+
+static result f_create(root_holder *h, uint64_t epoch)
+{
+    failing *f = (failing *)h;
+    return f->fail_create ? fail(E_UNAVAILABLE, "full") : f->inner->ops->create(f->inner, epoch);
+}
+static result f_read(root_holder *h, uint64_t epoch, uint8_t key[KEY_BYTES])
+{
+    return ((failing *)h)->inner->ops->read(((failing *)h)->inner, epoch, key);
+}
+/* 1: fails and nothing happened; 2: fails after having destroyed. */
+static result f_destroy(root_holder *h, uint64_t epoch)
+{
+    failing *f = (failing *)h;
+    uint8_t key[KEY_BYTES];
+    bool counts = f->fail_destroy && epoch == 1 && is_ok(f_read(h, epoch, key));
+    if (counts && f->fail_destroy == 1) return fail(E_UNAVAILABLE, "cannot");
+    TRY(f->inner->ops->destroy(f->inner, epoch));
+    return counts ? fail(E_UNAVAILABLE, "cannot tell") : OK;
+}
+static result f_epochs(root_holder *h, uint64_t *out, size_t max, size_t *count)
+{
+    return ((failing *)h)->inner->ops->epochs(((failing *)h)->inner, out, max, count);
+}
+static void f_close(root_holder *h) { (void)h; }
+static const root_holder_ops FAILING = {"file", f_create, f_read, f_destroy, f_epochs, f_close};
+
+static void holder_that_fails(void)
+{
+    house h;
+    uint8_t secret[KEY_BYTES];
+    memset(&h, 0, sizeof h);
+    test_tmpdir(h.base);
+    paths(&h);
+    failing f = {.holder = {&FAILING, NULL}};
+    CHECK_OK(root_file_open(&f.inner, h.root, true));
+    CHECK_OK(keytree_create(&h.kt, h.dir, NULL, &f.holder));
+    NEED(h.kt != NULL);
+    CHECK_OK(add_docs(h.kt, 1, 0, 100));
+    f.fail_create = 1;
+    CHECK_FAILS(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1), E_UNAVAILABLE);
+    f.fail_create = 0;
+    f.fail_destroy = 1;
+    CHECK_FAILS(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1), E_UNAVAILABLE);
+    CHECK(keytree_epoch(h.kt) == 1);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), secret));
+    CHECK_OK(add_docs(h.kt, 1, 100, 101));
+    keytree_close(&h.kt);
+    CHECK_OK(keytree_open(&h.kt, h.dir, NULL, &f.holder));
+    NEED(h.kt != NULL);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 100), secret));
+    f.fail_destroy = 2;                                      /* dead all the same: it counts */
+    CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1));
+    CHECK(keytree_epoch(h.kt) == 2);
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 1), secret), E_NOT_FOUND);
+    keytree_close(&h.kt);
+    CHECK_OK(keytree_open(&h.kt, h.dir, NULL, &f.holder));
+    keytree_close(&h.kt);
+    root_holder_close(&f.inner);
+    test_tmpdir_remove(h.base);
+}
+
+/* The folder of heads cannot be written: nothing acknowledged is lost, and it goes on afterwards. */
+static void head_that_cannot_be_written(void)
+{
+    house h;
+    uint8_t secret[KEY_BYTES];
+    char aside[400];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 100));
+    snprintf(aside, sizeof aside, "%s.aside", h.dir);
+    CHECK(rename(h.dir, aside) == 0);
+    CHECK(!is_ok(add_docs(h.kt, 1, 100, 200)));
+    CHECK_OK(keytree_secret(h.kt, doc(1, 1), secret));
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 150), secret), E_NOT_FOUND);
+    CHECK(!is_ok(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1)));
+    CHECK(rename(aside, h.dir) == 0);
+    CHECK_OK(add_docs(h.kt, 1, 200, 300));
+    CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1));
+    house_close(&h);
+    CHECK_OK(house_open(&h, false, false));
+    NEED(h.kt != NULL);
+    CHECK_OK(keytree_secret(h.kt, doc(1, 2), secret));
+    CHECK_OK(keytree_secret(h.kt, doc(1, 250), secret));
+    CHECK_FAILS(keytree_secret(h.kt, doc(1, 150), secret), E_NOT_FOUND);
+    house_end(&h);
+}
+
+/* ---- refusals ----------------------------------------------------------------------------------- */
+static void refusals(void)
+{
+    house h;
+    root_holder *holder = NULL;
+    keytree *second = NULL;
+    char path[400];
+    house_new(&h, false);
+    CHECK(strcmp(root_holder_assurance(h.holder), "file") == 0);
+    CHECK_FAILS(keytree_create(&second, h.dir, NULL, h.holder), E_EXISTS);
+    CHECK_FAILS(keytree_open(&second, h.dir, NULL, h.holder), E_PRECONDITION);   /* in use */
+    CHECK_FAILS(keytree_open(&second, "/nonexistent/keytree", NULL, h.holder), E_NOT_FOUND);
+    CHECK_FAILS(root_file_open(&holder, "/nonexistent/root", false), E_NOT_FOUND);
+    snprintf(path, sizeof path, "%s/other", h.base);
+    CHECK_FAILS(keytree_create(&second, path, NULL, h.holder), E_PRECONDITION);
+    house_close(&h);
+    struct stat st;
+    snprintf(path, sizeof path, "%s/root.1", h.root);
+    CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0600 && st.st_size == KEY_BYTES);
+    CHECK(stat(h.root, &st) == 0 && (st.st_mode & 0777) == 0700);
+    CHECK(chmod(h.root, 0750) == 0);
+    result r = root_file_open(&holder, h.root, false);
+    CHECK(r.code == E_PRECONDITION && strstr(r.message, "chmod 700") != NULL);
+    CHECK(chmod(h.root, 0700) == 0 && chmod(path, 0644) == 0);
+    CHECK_FAILS(house_open(&h, false, false), E_PRECONDITION);
+    house_close(&h);
+    CHECK(chmod(path, 0600) == 0 && truncate(path, 31) == 0);
+    CHECK_FAILS(house_open(&h, false, false), E_DATA_LOSS);
+    house_close(&h);
+    CHECK(unlink(path) == 0);
+    CHECK_FAILS(house_open(&h, false, false), E_PRECONDITION);
+    house_end(&h);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------ */
+static void *reader_thread(void *ctx)
+{
+    keytree *kt = ctx;
+    uint8_t secret[KEY_BYTES];
+    size_t bad = 0;
+    for (uint32_t i = 0; i < 400; i++) bad += !is_ok(keytree_secret(kt, doc(1, i % 50), secret));
+    return (void *)bad;
+}
+
+static void readers_beside_a_writer(void)
+{
+    house h;
+    pthread_t threads[3];
+    house_new(&h, false);
+    CHECK_OK(add_docs(h.kt, 1, 0, 200));
+    for (int i = 0; i < 3; i++) CHECK(pthread_create(&threads[i], NULL, reader_thread, h.kt) == 0);
+    for (uint32_t i = 0; i < 5; i++) {
+        CHECK_OK(add_docs(h.kt, 1, 200 + i * 10, 210 + i * 10));
+        CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 100 + i)}, 1));
+    }
+    for (int i = 0; i < 3; i++) {
+        void *bad = NULL;
+        CHECK(pthread_join(threads[i], &bad) == 0 && bad == NULL);
+    }
+    house_end(&h);
+}
+
+int main(void)
+{
+    log_level_set(LOG_ERROR);
+    RUN(roundtrip_and_reopen);
+    RUN(system_tenant_and_own_records);
+    RUN(ten_thousand_documents);
+    RUN(shape_is_canonical);
+    RUN(splits_and_merges_at_the_edge);
+    RUN(deep_ids);
+    RUN(slots_are_reused);
+    RUN(owner_and_tenant);
+    RUN(cost_does_not_follow_the_size);
+    RUN(crash_at_each_step);
+    RUN(torn_root_key_goes_forward);
+    RUN(old_image_needs_the_old_root);
+    RUN(nothing_new_opens_the_old_path);
+    RUN(mirror_is_equal_and_restores);
+    RUN(flipped_bits);
+    RUN(swapped_slots);
+    RUN(holder_that_fails);
+    RUN(head_that_cannot_be_written);
+    RUN(refusals);
+    RUN(readers_beside_a_writer);
+    return DONE();
+}
