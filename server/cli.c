@@ -118,34 +118,12 @@ int cli_connect(cli *c)
     return failure(c, r, r.code == E_UNAVAILABLE ? CLI_UNREACHABLE : CLI_REFUSED);
 }
 
-static void *unpack_alloc(void *mem, size_t size) { return arena_alloc(mem, size); }
-static void unpack_free(void *mem, void *p) { (void)mem; (void)p; }
-
-result cli_unpack(arena *mem, const ProtobufCMessageDescriptor *type, bytes packed, void *out_message)
-{
-    ProtobufCAllocator allocator = {unpack_alloc, unpack_free, mem};
-    *(ProtobufCMessage **)out_message =
-        protobuf_c_message_unpack(type, &allocator, packed.size, packed.data);
-    return *(ProtobufCMessage **)out_message ? OK
-         : fail(E_INTERNAL, "the server's message cannot be read: other version?");
-}
-
-static result pack(const ProtobufCMessage *message, buf *out)
-{
-    size_t size = protobuf_c_message_get_packed_size(message);
-    uint8_t *packed = mem_alloc(size + 1);
-    protobuf_c_message_pack(message, packed);
-    buf_append(out, packed, size);
-    mem_wipe(packed, size);
-    mem_free(packed);
-    return buf_check(out);
-}
-
 result cli_send(rpc_stream *s, const ProtobufCMessage *message)
 {
     buf packed;
     buf_init(&packed, 64 << 20);
-    result r = pack(message, &packed);
+    message_pack(message, &packed);
+    result r = buf_check(&packed);
     if (is_ok(r)) r = rpc_stream_send(s, buf_bytes(&packed));
     buf_free(&packed);
     return r;
@@ -159,9 +137,10 @@ int cli_call(cli *c, const char *path, const ProtobufCMessage *message,
     buf request, response;
     buf_init(&request, 64 << 20);
     buf_init(&response, 64 << 20);
-    result r = pack(message, &request);
+    message_pack(message, &request);
+    result r = buf_check(&request);
     if (is_ok(r)) r = rpc_unary(c->client, path, buf_bytes(&request), &response, 0);
-    if (is_ok(r)) r = cli_unpack(c->mem, response_type, buf_bytes(&response), out_response);
+    if (is_ok(r)) r = message_unpack(c->mem, response_type, buf_bytes(&response), out_response);
     buf_free(&request);
     buf_free(&response);
     return is_ok(r) ? CLI_DONE : cli_fail(c, r);

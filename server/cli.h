@@ -5,8 +5,9 @@
 
 #include "rpc.h"
 
+#include "message.h"
+
 #include <cjson/cJSON.h>
-#include <protobuf-c/protobuf-c.h>
 
 enum { CLI_ARGS_MAX = 65536, CLI_SHARES_MAX = 32 };
 /* Exit codes, on which scripts rely. */
@@ -42,10 +43,8 @@ int cli_main(int argc, char **argv);
 int cli_call(cli *c, const char *path, const ProtobufCMessage *request,
              const ProtobufCMessageDescriptor *response_type, void *out_response);
 int cli_connect(cli *c);
-/* Streams: packs and sends; receives and unpacks into the arena given. */
+/* Packs and sends on a stream. */
 MUST_USE result cli_send(rpc_stream *s, const ProtobufCMessage *message);
-MUST_USE result cli_unpack(arena *mem, const ProtobufCMessageDescriptor *type, bytes packed,
-                           void *out_message);
 /* Prints the error (an object with --json as well) and gives its exit code. */
 int cli_fail(cli *c, result r);
 int cli_usage(const char *words);

@@ -134,7 +134,7 @@ static result ask_frames(cli *c, rpc_stream *s)
         Lethe__V1__AskFrame *frame;
         r = rpc_stream_receive(s, &message, &end);
         if (!is_ok(r) || end) break;
-        r = cli_unpack(c->mem, &lethe__v1__ask_frame__descriptor, buf_bytes(&message), &frame);
+        r = message_unpack(c->mem, &lethe__v1__ask_frame__descriptor, buf_bytes(&message), &frame);
         if (!is_ok(r)) break;
         if (frame->frame_case == LETHE__V1__ASK_FRAME__FRAME_TOKEN && !c->json) {
             fwrite(frame->token->text.data, 1, frame->token->text.len, stdout);

@@ -28,7 +28,7 @@ static result get_frames(cli *c, rpc_stream *s, fetched *out)
         Lethe__V1__GetResponse *part;
         r = rpc_stream_receive(s, &message, &end);
         if (!is_ok(r) || end) break;
-        r = cli_unpack(c->mem, &lethe__v1__get_response__descriptor, buf_bytes(&message), &part);
+        r = message_unpack(c->mem, &lethe__v1__get_response__descriptor, buf_bytes(&message), &part);
         if (!is_ok(r)) break;
         if (part->part_case == LETHE__V1__GET_RESPONSE__PART_DOCUMENT) out->document = part->document;
         else if (part->part_case == LETHE__V1__GET_RESPONSE__PART_TEXT)

@@ -196,7 +196,7 @@ static result stream_run(putting *p, size_t from, size_t upto)
     if (any && is_ok(r)) r = rpc_stream_receive(s, &message, &end);
     if (any && is_ok(r) && !end) {
         Lethe__V1__PutResponse *response;
-        r = cli_unpack(p->c->mem, &lethe__v1__put_response__descriptor, buf_bytes(&message), &response);
+        r = message_unpack(p->c->mem, &lethe__v1__put_response__descriptor, buf_bytes(&message), &response);
         if (is_ok(r)) response_take(p, response);
     }
     buf_free(&message);

@@ -261,17 +261,14 @@ static result put_stream(putting *p)
     buf_init(&message, p->q->h->settings.message_max_bytes);
     arena *scratch;
     arena_open(&scratch, 4 * (size_t)p->q->h->settings.message_max_bytes + (1 << 20));
-    arena *mem = p->q->mem;
     bool end = false;
     result r = OK;
     while (is_ok(r)) {
         r = rpc_call_receive(p->q->call, &message, &end);
         if (!is_ok(r) || end) break;
         Lethe__V1__PutRequest *part;
-        arena_reset(scratch);
-        p->q->mem = scratch;             /* the message lives for this turn only */
-        r = request_unpack(p->q, &lethe__v1__put_request__descriptor, buf_bytes(&message), &part);
-        p->q->mem = mem;
+        arena_reset(scratch);            /* the message lives for this turn only */
+        r = message_unpack(scratch, &lethe__v1__put_request__descriptor, buf_bytes(&message), &part);
         if (!is_ok(r)) break;
         if (part->part_case == LETHE__V1__PUT_REQUEST__PART_HEADER) r = put_header(p, part->header);
         else if (part->part_case == LETHE__V1__PUT_REQUEST__PART_DATA)

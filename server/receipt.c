@@ -109,6 +109,17 @@ result receipt_sign(const receipt_fields *v, const uint8_t public_key[SIGN_PUBLI
     return shaped ? buf_check(out) : fail(E_INTERNAL, "a receipt's field is not plain text");
 }
 
+/* Lower-case hex of exactly n bytes: one spelling, since the signature does not cover itself. */
+static bool get_hex(const cJSON *item, size_t n, uint8_t *out)
+{
+    char again[2 * SIGN_BYTES + 1];
+    if (!cJSON_IsString(item) || strlen(item->valuestring) != 2 * n ||
+        !hex_decode(item->valuestring, 2 * n, out))
+        return false;
+    hex_encode(out, n, again);
+    return strcmp(again, item->valuestring) == 0;
+}
+
 static const char *verify_text(bytes text, receipt_verdict *out, uint8_t signer[SIGN_PUBLIC_BYTES])
 {
     if (text.size > 0 && text.data[text.size - 1] == '\n') text.size--;
@@ -125,12 +136,8 @@ static const char *verify_text(bytes text, receipt_verdict *out, uint8_t signer[
     if (!cJSON_IsObject(o)) reason = "not a JSON object";
     else if (!cJSON_IsString(type) || strcmp(type->valuestring, "lethe.receipt.1") != 0)
         reason = "not a receipt of this version";
-    else if (!cJSON_IsString(key) || strlen(key->valuestring) != 2 * SIGN_PUBLIC_BYTES ||
-             !hex_decode(key->valuestring, 2 * SIGN_PUBLIC_BYTES, signer))
-        reason = "no readable signer";
-    else if (!cJSON_IsString(mark) || strlen(mark->valuestring) != 2 * SIGN_BYTES ||
-             !hex_decode(mark->valuestring, 2 * SIGN_BYTES, signature))
-        reason = "no readable signature";
+    else if (!get_hex(key, SIGN_PUBLIC_BYTES, signer)) reason = "no readable signer";
+    else if (!get_hex(mark, SIGN_BYTES, signature)) reason = "no readable signature";
     else {
         memcpy(out->signer, key->valuestring, sizeof out->signer);
         if (!canonical_write(o, NULL, &canonical) || !bytes_equal(buf_bytes(&canonical), text))

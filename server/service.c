@@ -90,50 +90,6 @@ result service_run(void *house_, rpc_call *call, role least, const char *name, m
 }
 
 /* ---- messages ------------------------------------------------------------------------------------------ */
-static void *unpack_alloc(void *mem, size_t size) { return arena_alloc(mem, size); }
-static void unpack_free(void *mem, void *p) { (void)mem; (void)p; }
-
-static bool string_valid(const char *s) { return s == NULL || utf8_valid(bytes_str(s)); }
-
-/* Every string of the message, submessages included (our types nest at most three deep). */
-static bool strings_valid(const ProtobufCMessage *m)
-{
-    for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
-        const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
-        const char *place = (const char *)m + f->offset;
-        if (f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_MESSAGE) continue;
-        if ((f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) &&
-            *(const uint32_t *)(const void *)((const char *)m + f->quantifier_offset) != f->id)
-            continue;
-        size_t n = 1;
-        void *const *items = (void *const *)(const void *)place;
-        if (f->label == PROTOBUF_C_LABEL_REPEATED) {
-            n = *(const size_t *)(const void *)((const char *)m + f->quantifier_offset);
-            items = *(void *const *const *)(const void *)place;
-        }
-        for (size_t k = 0; k < n; k++) {
-            if (f->type == PROTOBUF_C_TYPE_STRING ? !string_valid(items[k])
-                                                  : items[k] && !strings_valid(items[k]))
-                return false;
-        }
-    }
-    return true;
-}
-
-result request_unpack(request *q, const ProtobufCMessageDescriptor *type, bytes packed,
-                      void *out_message)
-{
-    ProtobufCAllocator allocator = {unpack_alloc, unpack_free, q->mem};
-    ProtobufCMessage *m = protobuf_c_message_unpack(type, &allocator, packed.size, packed.data);
-    if (m == NULL) {
-        TRY(arena_check(q->mem));
-        return fail(E_INVALID, "the request is not a well-formed %s", type->name);
-    }
-    if (!strings_valid(m)) return fail(E_INVALID, "a string of the request is not valid UTF-8");
-    *(ProtobufCMessage **)out_message = m;
-    return OK;
-}
-
 result request_receive(request *q, const ProtobufCMessageDescriptor *type, void *out_message)
 {
     buf message;
@@ -141,19 +97,18 @@ result request_receive(request *q, const ProtobufCMessageDescriptor *type, void 
     bool end = false;
     result r = rpc_call_receive(q->call, &message, &end);
     if (is_ok(r) && end) r = fail(E_INVALID, "the call carries no request");
-    if (is_ok(r)) r = request_unpack(q, type, buf_bytes(&message), out_message);
+    if (is_ok(r)) r = message_unpack(q->mem, type, buf_bytes(&message), out_message);
     buf_free(&message);
     return r;
 }
 
 result request_send(request *q, const ProtobufCMessage *message)
 {
-    size_t size = protobuf_c_message_get_packed_size(message);
-    uint8_t *packed = mem_alloc(size + 1);
-    protobuf_c_message_pack(message, packed);
-    result r = rpc_call_send(q->call, bytes_of(packed, size));
-    mem_wipe(packed, size);
-    mem_free(packed);
+    buf packed;
+    buf_init(&packed, (size_t)1 << 31);
+    message_pack(message, &packed);
+    result r = rpc_call_send(q->call, buf_bytes(&packed));
+    buf_free(&packed);
     return r;
 }
 

@@ -7,7 +7,7 @@
 #include "house.h"
 #include "session.h"
 
-#include <protobuf-c/protobuf-c.h>
+#include "message.h"
 
 typedef enum { ROLE_ANY, ROLE_USER, ROLE_ADMIN, ROLE_OPERATOR } role;
 
@@ -35,8 +35,6 @@ extern const char *const service_names[];
 /* Receives the one message of a unary or server-streaming call, unpacked into the request's arena;
  * strings are checked to be UTF-8. E_INVALID for anything that is no such message. */
 MUST_USE result request_receive(request *q, const ProtobufCMessageDescriptor *type, void *out_message);
-MUST_USE result request_unpack(request *q, const ProtobufCMessageDescriptor *type, bytes packed,
-                               void *out_message);
 MUST_USE result request_send(request *q, const ProtobufCMessage *message);
 
 /* Narrows the context to "group:NAME" ("": nothing to do). The caller must belong to the group; any
