@@ -1,0 +1,346 @@
+/* Prompts, the scheduler, sessions and the state cache, on a random model with the real tokenizer. */
+#include "server/prompt.h"
+#include "server/session.h"
+
+#include "golden/random_model.h"
+#include "test.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+static char folder[256];
+static model *engine;
+static scheduler *steps;
+static keytree *keys;
+static root_holder *holder;
+static id128 tenant, ada, bob;
+
+static void setup(void)
+{
+    char path[300];
+    test_tmpdir(folder);
+    gen_config c = {.d_model = 32, .d_inner = 64, .d_state = 8, .d_conv = 4, .dt_rank = 2,
+                    .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5, .layers = 2,
+                    .vocab = RANDOM_MODEL_TOKENS};
+    snprintf(path, sizeof path, "%s/model", folder);
+    ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c));
+    const model_options options = {.threads = 1};
+    result r = model_open(&engine, path, &options);
+    if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
+    ASSERT(is_ok(scheduler_open(&steps, engine, 4)));
+    snprintf(path, sizeof path, "%s/root", folder);
+    ASSERT(is_ok(root_file_open(&holder, path, true)));
+    snprintf(path, sizeof path, "%s/keytree", folder);
+    ASSERT(is_ok(dir_make(path, 0700)) && is_ok(keytree_create(&keys, path, NULL, holder)));
+    tenant = id_random();
+    ada = id_random();
+    bob = id_random();
+    const keytree_node nodes[] = {keytree_tenant(tenant), keytree_owner(tenant, ada),
+                                  keytree_owner(tenant, bob)};
+    ASSERT(is_ok(keytree_add(keys, nodes, 3)));
+}
+
+/* ---- prompts ------------------------------------------------------------------------------------------- */
+static void prompt_orders(void)
+{
+    arena *a;
+    arena_open(&a, 16 << 20);
+    const bytes passages[] = {bytes_str("The mill burned in 1871."), bytes_str("It was rebuilt.")};
+    const bytes question = bytes_str("When did the mill burn?");
+    prompt once, twice, first;
+    prompt_options o = {false, 1, 950};
+    CHECK_OK(prompt_build(model_tokenizer(engine), passages, 2, question, &o, a, &once));
+    o.repeats = 2;
+    CHECK_OK(prompt_build(model_tokenizer(engine), passages, 2, question, &o, a, &twice));
+    o.question_first = true;
+    CHECK_OK(prompt_build(model_tokenizer(engine), passages, 2, question, &o, a, &first));
+    CHECK(twice.count == once.count + once.context_count);
+    CHECK(twice.prefix_count == 2 * once.context_count && first.prefix_count == 0);
+    /* The second copy is the first again; what follows is as without it. */
+    CHECK(memcmp(twice.tokens, twice.tokens + once.context_count,
+                 once.context_count * sizeof *twice.tokens) == 0);
+    CHECK(memcmp(twice.tokens + once.context_count, once.tokens,
+                 once.count * sizeof *once.tokens) == 0);
+    CHECK(first.count > twice.count);
+    arena_close(&a);
+}
+
+/* Cut per copy, before repeating: every copy is the same. */
+static void prompt_truncates_each_copy(void)
+{
+    arena *a;
+    arena_open(&a, 16 << 20);
+    char text[2001];
+    memset(text, 'x', 2000);
+    text[2000] = 0;
+    const bytes passages[] = {bytes_str(text)};
+    prompt p;
+    const prompt_options o = {false, 3, 50};
+    CHECK_OK(prompt_build(model_tokenizer(engine), passages, 1, bytes_str("q"), &o, a, &p));
+    CHECK(p.truncated && p.context_count == 50 && p.prefix_count == 150);
+    CHECK(memcmp(p.tokens, p.tokens + 50, 50 * sizeof *p.tokens) == 0);
+    /* Text that looks like the end-of-text token is text. */
+    const bytes special[] = {bytes_str("<|endoftext|>")};
+    CHECK_OK(prompt_build(model_tokenizer(engine), special, 1, bytes_str("q"), &o, a, &p));
+    int64_t eos = tokenizer_find(model_tokenizer(engine), "<|endoftext|>");
+    for (size_t i = 0; i < p.count; i++) CHECK((int64_t)p.tokens[i] != eos);
+    arena_close(&a);
+}
+
+/* ---- sessions ------------------------------------------------------------------------------------------ */
+typedef struct {
+    arena *mem;
+    ifc_context *context;
+    retrieval_hit hits[2];
+    session_request request;
+    buf streamed;
+    int pieces, cancel_after;
+} asked;
+
+static result take_piece(void *ctx, const ifc_labeled *piece)
+{
+    asked *q = ctx;
+    q->pieces++;
+    return ifc_gate_release(q->context, piece, &q->streamed);
+}
+
+static bool cancelled_after(void *ctx)
+{
+    asked *q = ctx;
+    return q->cancel_after >= 0 && q->pieces >= q->cancel_after;
+}
+
+static asked *ask_begin(id128 who, const char *question)
+{
+    asked *q = mem_alloc(sizeof *q);
+    arena_open(&q->mem, 64 << 20);
+    q->context = arena_alloc(q->mem, sizeof *q->context);
+    q->cancel_after = -1;
+    buf_init(&q->streamed, 1 << 20);
+    ASSERT(is_ok(ifc_context_init(q->context, tenant, who, &who, 1)));
+    q->context->cancelled = cancelled_after;
+    q->context->cancelled_ctx = q;
+    static const char *const texts[] = {"The mill at Osten burned in 1871; the miller was Jorn.",
+                                        "Rebuilding took four years and cost 900 crowns."};
+    ifc_label *label = arena_alloc(q->mem, sizeof *label);
+    ifc_label_public(label);
+    ASSERT(is_ok(ifc_label_secrecy_add(label, &who, 1)));
+    for (int i = 0; i < 2; i++) {
+        q->hits[i] = (retrieval_hit){.owner = who, .chunk = (uint32_t)i};
+        q->hits[i].document.b[0] = (uint8_t)(i + 1);
+        q->hits[i].text = ifc_labeled_make(q->mem, label, bytes_str(texts[i]));
+    }
+    q->request = (session_request){.context = q->context, .hits = q->hits, .hit_count = 2,
+        .question = question, .repeats = 2, .tokens_max = 24, .context_tokens_max = 950,
+        .emit = take_piece, .emit_ctx = q};
+    return q;
+}
+
+static void ask_end(asked *q)
+{
+    buf_free(&q->streamed);
+    arena_close(&q->mem);
+    mem_free(q);
+}
+
+static bool same(const asked *a, const asked *b)
+{
+    return a->streamed.size > 0 && bytes_equal(buf_bytes(&a->streamed), buf_bytes(&b->streamed));
+}
+
+/* The whole is what was streamed, valid UTF-8, under the join of the labels. */
+static void answer_is_its_pieces(void)
+{
+    asked *q = ask_begin(ada, "Who was the miller?");
+    session_answer answer;
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &q->request, q->mem, &answer));
+    buf whole;
+    buf_init(&whole, 1 << 20);
+    CHECK_OK(ifc_gate_release(q->context, answer.answer, &whole));
+    CHECK(bytes_equal(buf_bytes(&whole), buf_bytes(&q->streamed)) && whole.size > 0);
+    CHECK(utf8_valid(buf_bytes(&whole)));
+    CHECK(ifc_label_equal(ifc_labeled_label(answer.answer), ifc_labeled_label(q->hits[0].text)));
+    CHECK(answer.output_tokens >= 1 && answer.output_tokens <= 24 && answer.input_tokens > 40);
+    buf_free(&whole);
+    ask_end(q);
+}
+
+static void cache_hit_equals_miss(void)
+{
+    state_cache *cache;
+    state_cache_figures figures;
+    session_answer answer;
+    state_cache_open(&cache, 1 << 20);
+    asked *none = ask_begin(ada, "Who?"), *miss = ask_begin(ada, "Who?"), *hit = ask_begin(ada, "Who?");
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &none->request, none->mem, &answer));
+    CHECK_OK(session_generate(engine, steps, cache, keys, &miss->request, miss->mem, &answer));
+    CHECK_OK(session_generate(engine, steps, cache, keys, &hit->request, hit->mem, &answer));
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.hits == 1 && figures.misses == 1 && figures.entries == 1);
+    CHECK(same(none, miss) && same(none, hit));
+    /* Another principal with the same tokens shares nothing. */
+    asked *other = ask_begin(bob, "Who?");
+    CHECK_OK(session_generate(engine, steps, cache, keys, &other->request, other->mem, &answer));
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.hits == 1 && figures.misses == 2 && figures.entries == 2);
+    ask_end(none);
+    ask_end(miss);
+    ask_end(hit);
+    ask_end(other);
+    state_cache_close(&cache);
+}
+
+/* Erasing or unsharing a source takes the state away, and an answer under way does not bring it back. */
+static void cache_forgets_sources(void)
+{
+    state_cache *cache;
+    state_cache_figures figures;
+    session_answer answer;
+    state_cache_open(&cache, 1 << 20);
+    asked *q = ask_begin(ada, "Who?"), *late = ask_begin(ada, "Who?");
+    CHECK_OK(session_generate(engine, steps, cache, keys, &q->request, q->mem, &answer));
+    state_cache_drop_source(cache, ada, (id128){{9}});
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.entries == 1 && figures.generation == 1);
+    state_cache_drop_source(cache, ada, q->hits[1].document);
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.entries == 0);
+    late->request.cache_generation = figures.generation - 1;      /* searched before the drop */
+    CHECK_OK(session_generate(engine, steps, cache, keys, &late->request, late->mem, &answer));
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.entries == 0);
+    ask_end(q);
+    ask_end(late);
+    state_cache_close(&cache);
+}
+
+/* A share holds what fits; one principal's entries push out its own only. */
+static void cache_shares_are_static(void)
+{
+    state_cache *cache;
+    state_cache_figures figures;
+    uint8_t key[KEY_BYTES] = {1}, name[HASH_BYTES] = {0}, state[2000] = {3};
+    state_cache_open(&cache, 10000);
+    buf out;
+    buf_init(&out, 1 << 20);
+    name[0] = 100;
+    state_cache_put(cache, 0, bob, key, name, bytes_of(state, sizeof state), NULL, 0);
+    for (uint8_t i = 0; i < 20; i++) {
+        name[0] = i;
+        state_cache_put(cache, 0, ada, key, name, bytes_of(state, sizeof state), NULL, 0);
+    }
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.entries >= 4 && figures.entries <= 6);
+    name[0] = 100;
+    CHECK_OK(state_cache_find(cache, bob, key, name, &out));
+    name[0] = 19;
+    CHECK_OK(state_cache_find(cache, ada, key, name, &out));
+    name[0] = 0;
+    CHECK_FAILS(state_cache_find(cache, ada, key, name, &out), E_NOT_FOUND);
+    name[0] = 100;
+    CHECK_FAILS(state_cache_find(cache, ada, key, name, &out), E_NOT_FOUND);
+    buf_free(&out);
+    state_cache_close(&cache);
+}
+
+/* Cancelled while a piece goes out: not one step more is begun. */
+static void cancel_stops_within_a_step(void)
+{
+    asked *q = ask_begin(ada, "Who?"), *whole = ask_begin(ada, "Who?");
+    session_answer answer;
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &whole->request, whole->mem, &answer));
+    NEED(whole->pieces > 3);
+    scheduler_figures before, after;
+    q->cancel_after = 3;
+    scheduler_figures_now(steps, &before);
+    CHECK_FAILS(session_generate(engine, steps, NULL, keys, &q->request, q->mem, &answer), E_CANCELLED);
+    scheduler_figures_now(steps, &after);
+    CHECK(q->pieces == 3 && answer.output_tokens >= 3);
+    CHECK(after.decode_steps - before.decode_steps <= answer.output_tokens - 1);
+    CHECK(after.sequences_active == 0);
+    ask_end(q);
+    ask_end(whole);
+}
+
+static void stop_sequences_cut(void)
+{
+    asked *plain = ask_begin(ada, "Who?");
+    session_answer answer;
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &plain->request, plain->mem, &answer));
+    NEED(plain->streamed.size > 12);
+    /* Two characters of the middle of the answer, at a character's boundary. */
+    size_t at = plain->streamed.size / 2, end;
+    while ((plain->streamed.data[at] & 0xC0) == 0x80) at++;
+    end = at;
+    (void)utf8_next(buf_bytes(&plain->streamed), &end);
+    (void)utf8_next(buf_bytes(&plain->streamed), &end);
+    char word[16] = {0};
+    memcpy(word, plain->streamed.data + at, end - at);
+    const uint8_t *first = memmem(plain->streamed.data, plain->streamed.size, word, end - at);
+    const char *stop[] = {word};
+    asked *cut = ask_begin(ada, "Who?");
+    cut->request.stop = stop;
+    cut->request.stop_count = 1;
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &cut->request, cut->mem, &answer));
+    CHECK(strcmp(answer.end_reason, "stop") == 0);
+    CHECK(cut->streamed.size == (size_t)(first - plain->streamed.data));
+    CHECK(memcmp(cut->streamed.data, plain->streamed.data, cut->streamed.size) == 0);
+    ask_end(plain);
+    ask_end(cut);
+}
+
+/* Sixteen at once give the bytes that each gives alone. */
+static asked *crowd[16];
+static void *crowd_run(void *arg)
+{
+    asked *q = arg;
+    session_answer answer;
+    result r = session_generate(engine, steps, NULL, keys, &q->request, q->mem, &answer);
+    return is_ok(r) ? NULL : arg;
+}
+
+static void together_as_alone(void)
+{
+    static const char *const questions[] = {"Who?", "When did it burn?", "What did it cost?", "Why?"};
+    pthread_t threads[16];
+    for (int i = 0; i < 16; i++) {
+        crowd[i] = ask_begin(i % 2 ? ada : bob, questions[i % 4]);
+        crowd[i]->request.sampling = (sampler_options){.temperature = i % 3 ? 0.8f : 0, .top_p = 0.9f,
+                                                       .seed = (uint64_t)i};
+    }
+    for (int i = 0; i < 16; i++)
+        ASSERT(pthread_create(&threads[i], NULL, crowd_run, crowd[i]) == 0);
+    for (int i = 0; i < 16; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        CHECK(failed == NULL);
+    }
+    for (int i = 0; i < 16; i++) {
+        asked *alone = ask_begin(i % 2 ? ada : bob, questions[i % 4]);
+        alone->request.sampling = crowd[i]->request.sampling;
+        CHECK(crowd_run(alone) == NULL);
+        CHECK(same(alone, crowd[i]));
+        ask_end(alone);
+        ask_end(crowd[i]);
+    }
+}
+
+int main(void)
+{
+    setup();
+    RUN(prompt_orders);
+    RUN(prompt_truncates_each_copy);
+    RUN(answer_is_its_pieces);
+    RUN(cache_hit_equals_miss);
+    RUN(cache_forgets_sources);
+    RUN(cache_shares_are_static);
+    RUN(cancel_stops_within_a_step);
+    RUN(stop_sequences_cut);
+    RUN(together_as_alone);
+    scheduler_close(&steps);
+    model_close(&engine);
+    keytree_close(&keys);
+    root_holder_close(&holder);
+    test_tmpdir_remove(folder);
+    return DONE();
+}
