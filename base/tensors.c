@@ -195,28 +195,20 @@ static uint32_t half_bits(uint16_t h)
 result tensor_to_f32(const tensor *t, float *out)
 {
     uint64_t n = tensor_elements(t);
-    for (uint64_t i = 0; i < n; i++) {
+    if (t->type == TENSOR_I64 || t->type == TENSOR_OTHER)
+        return fail(E_INVALID, "tensor %.100s is not of a type that converts to F32", t->name);
+    if (t->type == TENSOR_F32 && n > 0) memcpy(out, t->data, (size_t)n * sizeof *out);
+    for (uint64_t i = 0; i < n && t->type != TENSOR_F32; i++) {
         uint16_t half;
         uint32_t word;
-        switch (t->type) {
-        case TENSOR_F32:
-            memcpy(&out[i], t->data + 4 * i, 4);
-            break;
-        case TENSOR_F16:
-        case TENSOR_BF16:
+        if (t->type == TENSOR_I8) {
+            out[i] = (float)(int8_t)t->data[i];
+        } else if (t->type == TENSOR_U8) {
+            out[i] = (float)t->data[i];
+        } else {
             memcpy(&half, t->data + 2 * i, 2);
             word = t->type == TENSOR_F16 ? half_bits(half) : (uint32_t)half << 16;
             memcpy(&out[i], &word, 4);
-            break;
-        case TENSOR_I8:
-            out[i] = (float)(int8_t)t->data[i];
-            break;
-        case TENSOR_U8:
-            out[i] = (float)t->data[i];
-            break;
-        case TENSOR_I64:
-        case TENSOR_OTHER:
-            return fail(E_INVALID, "tensor %.100s is not of a type that converts to F32", t->name);
         }
     }
     return OK;

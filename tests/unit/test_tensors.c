@@ -241,6 +241,8 @@ static void conversions_are_exact(void)
     CHECK(out[0] == 128 && out[1] == 255);
     t.type = TENSOR_I64;
     CHECK_FAILS(tensor_to_f32(&t, out), E_INVALID);
+    t.shape[0] = 0;                                   /* found by the fuzzer: also when empty */
+    CHECK_FAILS(tensor_to_f32(&t, out), E_INVALID);
 }
 
 static void write_file(const char *dir, const char *name, const char *text, size_t data_size)
