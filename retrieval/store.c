@@ -403,6 +403,18 @@ result store_get_header(store *s, id128 document, store_header *out)
     return r;
 }
 
+/* A chunk that the header promises and that is not there is damage, not absence. */
+static result chunk_absent(store *s, id128 document, uint32_t number)
+{
+    store_header *header = mem_alloc(sizeof *header);
+    result r = store_get_header(s, document, header);
+    bool promised = is_ok(r) && number < header->chunk_count;
+    mem_wipe(header, sizeof *header);
+    mem_free(header);
+    if (promised) return fail(E_DATA_LOSS, "a document's chunk is missing");
+    return is_ok(r) ? fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND) : r;
+}
+
 result store_each_chunk(store *s, id128 document, uint32_t first, uint32_t count,
                         result (*visit)(void *ctx, uint32_t number, const store_chunk *chunk),
                         void *ctx)
@@ -418,7 +430,9 @@ result store_each_chunk(store *s, id128 document, uint32_t first, uint32_t count
     for (uint32_t i = 0; i < count && is_ok(r); i++) {
         store_chunk chunk = {0};
         uint32_t number = first + i;
-        TRY_TO(r, value_copy(s, 'c', document, number, &sealed), out);
+        r = value_copy(s, 'c', document, number, &sealed);
+        if (r.code == E_NOT_FOUND) r = chunk_absent(s, document, number);
+        if (!is_ok(r)) goto out;
         buf_clear(&plain);
         TRY_TO(r, seal_open(keys->chunk, associated(s, 'c', document, number, 0, ad),
                             buf_bytes(&sealed), &plain), out);
