@@ -14,6 +14,9 @@ MUST_USE result dense_open(dense **out, uint32_t dimensions);
 void dense_close(dense **d);                              /* wipes */
 /* Rows of one document, ascending chunk. Inserted at their canonical place. */
 MUST_USE result dense_add(dense *d, id128 document, uint32_t count, const float *vectors);
+/* Many documents at once: ids strictly ascending, none of them present; each row moves at most once. */
+typedef struct { id128 document; uint32_t count; const float *vectors; } dense_document;
+MUST_USE result dense_add_many(dense *d, const dense_document *documents, size_t count);
 void dense_remove(dense *d, id128 document);              /* absent is fine */
 uint32_t dense_rows(const dense *d);
 dense_key dense_key_of(const dense *d, uint32_t row);
@@ -22,6 +25,10 @@ const float *dense_vector(const dense *d, uint32_t row);
  * reduction order. Returns how many. */
 MUST_USE result dense_search(const dense *d, const float *query, uint32_t k, dense_hit *hits,
                              uint32_t *hit_count);
+/* The inner product as dense_search computes it, bit for bit. */
+float dense_dot(const dense *d, uint32_t row, const float *query);
+/* The row of one chunk; false when it is not here. */
+bool dense_find(const dense *d, id128 document, uint32_t chunk, uint32_t *row);
 uint64_t dense_bytes(const dense *d);
 
 #endif

@@ -1,0 +1,441 @@
+#include "lexical.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Tuned on the development questions, not on the test collection; see tests/bench/lethe_eval_retrieval. */
+const lexical_weights LEXICAL_WEIGHTS = {1.2f, 0.75f, 0.3f};
+
+typedef struct { uint32_t row, times; } posting;
+
+typedef struct {
+    uint64_t hash;
+    uint8_t *text;                 /* (size); NULL: a free slot */
+    uint32_t size, count, capacity;
+    posting *postings;             /* (count), ascending rows */
+} entry;
+
+typedef struct { id128 id; uint32_t first, count; uint64_t length; } document;
+typedef struct { uint32_t document, length; } row;
+
+struct lexical {
+    entry *table;                  /* open addressing; slots is a power of two, at most 3/4 used */
+    uint32_t slots, used;
+    document *documents;           /* ascending ids */
+    uint32_t document_count, document_capacity;
+    row *rows;
+    uint32_t row_count, row_capacity;
+    uint64_t length, postings_bytes;
+    uint64_t seed;                 /* random: nobody's words can be chosen to collide */
+};
+
+enum { SLOTS_MIN = 64 };
+
+/* Grows an array, wiping the old one: freed words would stay readable. */
+static void *grown(void *old, size_t count, size_t capacity, size_t size)
+{
+    void *p = mem_alloc_array(capacity, size);
+    if (count) memcpy(p, old, count * size);
+    if (old != NULL) mem_wipe(old, count * size);
+    mem_free(old);
+    return p;
+}
+
+static void wipe_free(void *p, size_t size)
+{
+    if (p != NULL) mem_wipe(p, size);
+    mem_free(p);
+}
+
+/* FNV-1a with a final mix; no output depends on the order in the table. */
+static uint64_t term_hash(uint64_t seed, bytes term)
+{
+    uint64_t h = 14695981039346656037u ^ seed;
+    for (size_t i = 0; i < term.size; i++) h = (h ^ term.data[i]) * 1099511628211u;
+    h ^= h >> 32;
+    h *= 0xd6e8feb86659fd93u;
+    return h ^ (h >> 32);
+}
+
+void lexical_open(lexical **out)
+{
+    lexical *lx = mem_alloc(sizeof *lx);
+    random_bytes(&lx->seed, sizeof lx->seed);
+    lx->slots = SLOTS_MIN;
+    lx->table = mem_alloc_array(lx->slots, sizeof *lx->table);
+    *out = lx;
+}
+
+static void entry_free(entry *e)
+{
+    wipe_free(e->postings, e->capacity * sizeof *e->postings);
+    wipe_free(e->text, e->size);
+    memset(e, 0, sizeof *e);
+}
+
+static void lexical_empty(lexical *lx)
+{
+    for (uint32_t i = 0; i < lx->slots; i++)
+        if (lx->table[i].text != NULL) entry_free(&lx->table[i]);
+    wipe_free(lx->documents, lx->document_capacity * sizeof *lx->documents);
+    wipe_free(lx->rows, lx->row_capacity * sizeof *lx->rows);
+    wipe_free(lx->table, lx->slots * sizeof *lx->table);
+    memset(lx, 0, sizeof *lx);
+}
+
+void lexical_close(lexical **lx)
+{
+    if (*lx == NULL) return;
+    lexical_empty(*lx);
+    mem_free(*lx);
+    *lx = NULL;
+}
+
+static entry *table_find(const lexical *lx, uint64_t hash, bytes term)
+{
+    for (uint32_t i = (uint32_t)hash & (lx->slots - 1);; i = (i + 1) & (lx->slots - 1)) {
+        entry *e = &lx->table[i];
+        if (e->text == NULL) return e;
+        if (e->hash == hash && bytes_equal(bytes_of(e->text, e->size), term)) return e;
+    }
+}
+
+static void table_resize(lexical *lx, uint32_t slots)
+{
+    entry *old = lx->table;
+    uint32_t old_slots = lx->slots;
+    lx->table = mem_alloc_array(slots, sizeof *lx->table);
+    lx->slots = slots;
+    for (uint32_t i = 0; i < old_slots; i++)
+        if (old[i].text != NULL)
+            *table_find(lx, old[i].hash, bytes_of(old[i].text, old[i].size)) = old[i];
+    wipe_free(old, old_slots * sizeof *old);
+}
+
+static entry *table_add(lexical *lx, bytes term)
+{
+    if ((lx->used + 1) * 4 > lx->slots * 3) table_resize(lx, lx->slots * 2);
+    uint64_t hash = term_hash(lx->seed, term);
+    entry *e = table_find(lx, hash, term);
+    if (e->text == NULL) {
+        e->hash = hash;
+        e->text = mem_alloc(term.size);
+        memcpy(e->text, term.data, term.size);
+        e->size = (uint32_t)term.size;
+        lx->used++;
+    }
+    return e;
+}
+
+static void entry_reserve(lexical *lx, entry *e, uint32_t count)
+{
+    if (count <= e->capacity) return;
+    uint32_t capacity = count < 2 ? 2 : count + count / 2;
+    e->postings = grown(e->postings, e->count, capacity, sizeof *e->postings);
+    lx->postings_bytes += (uint64_t)(capacity - e->capacity) * sizeof *e->postings;
+    e->capacity = capacity;
+}
+
+typedef struct { lexical *lx; uint32_t row; } appending;
+
+static void append_term(void *ctx, bytes term)
+{
+    appending *a = ctx;
+    entry *e = table_add(a->lx, term);
+    a->lx->rows[a->row].length++;
+    if (e->count && e->postings[e->count - 1].row == a->row) {
+        e->postings[e->count - 1].times++;
+        return;
+    }
+    entry_reserve(a->lx, e, e->count + 1);
+    e->postings[e->count++] = (posting){a->row, 1};
+}
+
+void lexical_append(lexical *lx, terms *t, id128 id, const bytes *chunks, uint32_t count)
+{
+    ASSERT(lx->document_count == 0 ||
+           id_compare(lx->documents[lx->document_count - 1].id, id) < 0);
+    if (lx->slots == 0) table_resize(lx, SLOTS_MIN);
+    if (lx->document_count == lx->document_capacity) {
+        lx->document_capacity = lx->document_capacity * 2 + 4;
+        lx->documents = grown(lx->documents, lx->document_count, lx->document_capacity,
+                              sizeof *lx->documents);
+    }
+    if (lx->row_capacity - lx->row_count < count) {
+        lx->row_capacity = (lx->row_count + count) * 3 / 2 + 4;
+        lx->rows = grown(lx->rows, lx->row_count, lx->row_capacity, sizeof *lx->rows);
+    }
+    document *d = &lx->documents[lx->document_count];
+    *d = (document){id, lx->row_count, count, 0};
+    for (uint32_t i = 0; i < count; i++) {
+        appending a = {lx, lx->row_count++};
+        lx->rows[a.row] = (row){lx->document_count, 0};
+        terms_each(t, chunks[i], append_term, &a);
+        d->length += lx->rows[a.row].length;
+    }
+    lx->length += d->length;
+    lx->document_count++;
+}
+
+/* ---- merging ------------------------------------------------------------------------------------ */
+
+/* Interleaves the documents of both by id and says where each row goes. */
+static void merge_documents(lexical *dst, const lexical *src, uint32_t *dst_rows, uint32_t *src_rows)
+{
+    uint32_t count = dst->document_count + src->document_count;
+    uint32_t rows_count = dst->row_count + src->row_count, i = 0, j = 0, at = 0;
+    document *documents = mem_alloc_array(count, sizeof *documents);
+    row *rows = mem_alloc_array(rows_count, sizeof *rows);
+    for (uint32_t k = 0; k < count; k++) {
+        bool from_src = i == dst->document_count ||
+            (j < src->document_count && id_compare(src->documents[j].id, dst->documents[i].id) < 0);
+        const lexical *from = from_src ? src : dst;
+        uint32_t *map = from_src ? src_rows : dst_rows;
+        documents[k] = from_src ? src->documents[j++] : dst->documents[i++];
+        uint32_t first = documents[k].first;
+        documents[k].first = at;
+        for (uint32_t c = 0; c < documents[k].count; c++, at++) {
+            map[first + c] = at;
+            rows[at] = (row){k, from->rows[first + c].length};
+        }
+    }
+    wipe_free(dst->documents, dst->document_capacity * sizeof *documents);
+    wipe_free(dst->rows, dst->row_capacity * sizeof *rows);
+    dst->documents = documents;
+    dst->document_count = dst->document_capacity = count;
+    dst->rows = rows;
+    dst->row_count = dst->row_capacity = rows_count;
+    dst->length += src->length;
+}
+
+/* Merges one term's postings (already renumbered) from the back, in place. */
+static void merge_postings(lexical *dst, entry *e, const posting *more, uint32_t count,
+                           const uint32_t *map)
+{
+    entry_reserve(dst, e, e->count + count);
+    uint32_t i = e->count, j = count, to = e->count + count;
+    while (j > 0) {
+        posting next = {map[more[j - 1].row], more[j - 1].times};
+        if (i > 0 && e->postings[i - 1].row > next.row) {
+            e->postings[--to] = e->postings[--i];
+        } else {
+            e->postings[--to] = next;
+            j--;
+        }
+    }
+    e->count += count;
+}
+
+void lexical_merge(lexical *dst, lexical *src)
+{
+    if (src->document_count == 0) return;
+    if (dst->slots == 0) table_resize(dst, SLOTS_MIN);
+    bool behind = dst->document_count == 0 ||
+        id_compare(dst->documents[dst->document_count - 1].id, src->documents[0].id) < 0;
+    uint32_t *dst_rows = mem_alloc_array(dst->row_count, sizeof *dst_rows);
+    uint32_t *src_rows = mem_alloc_array(src->row_count, sizeof *src_rows);
+    merge_documents(dst, src, dst_rows, src_rows);
+    for (uint32_t i = 0; !behind && i < dst->slots; i++)
+        for (uint32_t p = 0; p < dst->table[i].count; p++)
+            dst->table[i].postings[p].row = dst_rows[dst->table[i].postings[p].row];
+    for (uint32_t i = 0; i < src->slots; i++) {
+        const entry *e = &src->table[i];
+        if (e->text != NULL)
+            merge_postings(dst, table_add(dst, bytes_of(e->text, e->size)), e->postings, e->count,
+                           src_rows);
+    }
+    mem_free(dst_rows);
+    mem_free(src_rows);
+    lexical_empty(src);
+}
+
+/* ---- removal ------------------------------------------------------------------------------------ */
+
+static bool find_document(const lexical *lx, id128 id, uint32_t *at)
+{
+    uint32_t low = 0, high = lx->document_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (id_compare(lx->documents[middle].id, id) < 0) low = middle + 1;
+        else high = middle;
+    }
+    *at = low;
+    return low < lx->document_count && id_equal(lx->documents[low].id, id);
+}
+
+/* Takes rows [first, end) out of a term; later rows move down. */
+static void entry_cut(entry *e, uint32_t first, uint32_t end)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < e->count; i++) {
+        posting p = e->postings[i];
+        if (p.row >= first && p.row < end) continue;
+        if (p.row >= end) p.row -= end - first;
+        e->postings[kept++] = p;
+    }
+    if (kept < e->count) mem_wipe(e->postings + kept, (e->count - kept) * sizeof *e->postings);
+    e->count = kept;
+}
+
+/* Drops terms without postings and rebuilds the table at the size that its count asks for. */
+static void table_prune(lexical *lx)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        entry *e = &lx->table[i];
+        if (e->text == NULL) continue;
+        if (e->count == 0) {
+            lx->postings_bytes -= (uint64_t)e->capacity * sizeof *e->postings;
+            entry_free(e);
+        } else {
+            left++;
+        }
+    }
+    if (left == lx->used) return;
+    uint32_t slots = SLOTS_MIN;
+    while (left * 4 > slots * 3) slots *= 2;
+    lx->used = left;
+    table_resize(lx, slots);
+}
+
+void lexical_remove(lexical *lx, id128 id)
+{
+    uint32_t at;
+    if (!find_document(lx, id, &at)) return;
+    document gone = lx->documents[at];
+    uint32_t end = gone.first + gone.count, behind = lx->row_count - end;
+    for (uint32_t i = 0; i < lx->slots; i++)
+        if (lx->table[i].count) entry_cut(&lx->table[i], gone.first, end);
+    table_prune(lx);
+    memmove(lx->rows + gone.first, lx->rows + end, behind * sizeof *lx->rows);
+    lx->row_count -= gone.count;
+    mem_wipe(lx->rows + lx->row_count, gone.count * sizeof *lx->rows);
+    memmove(lx->documents + at, lx->documents + at + 1,
+            (lx->document_count - at - 1) * sizeof *lx->documents);
+    lx->document_count--;
+    mem_wipe(lx->documents + lx->document_count, sizeof *lx->documents);
+    for (uint32_t d = at; d < lx->document_count; d++) lx->documents[d].first -= gone.count;
+    for (uint32_t r = gone.first; r < lx->row_count; r++) lx->rows[r].document--;
+    lx->length -= gone.length;
+}
+
+uint32_t lexical_rows(const lexical *lx) { return lx->row_count; }
+
+uint64_t lexical_bytes(const lexical *lx)
+{
+    return lx->postings_bytes + lx->slots * sizeof *lx->table + lx->row_capacity * sizeof *lx->rows +
+           lx->document_capacity * sizeof *lx->documents;
+}
+
+/* Sum of the digests of the terms (their order in the table says nothing) and of the rows. */
+uint64_t lexical_digest(const lexical *lx)
+{
+    uint64_t sum = lx->length * 31 + lx->row_count;
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        const entry *e = &lx->table[i];
+        if (e->text == NULL) continue;
+        sum += term_hash(0, bytes_of(e->text, e->size)) ^
+               (term_hash(0, bytes_of(e->postings, e->count * sizeof *e->postings)) * 3);
+    }
+    for (uint32_t d = 0; d < lx->document_count; d++)
+        sum += term_hash(0, bytes_of(&lx->documents[d].id, ID_BYTES)) * (lx->documents[d].first + 1);
+    return sum + term_hash(0, bytes_of(lx->rows, lx->row_count * sizeof *lx->rows));
+}
+
+/* ---- queries ------------------------------------------------------------------------------------ */
+
+uint32_t lexical_query_find(const lexical_query *q, bytes term)
+{
+    uint32_t i = 0;
+    while (i < q->count && !bytes_equal(bytes_of(q->terms[i], q->sizes[i]), term)) i++;
+    return i;
+}
+
+static void query_term(void *ctx, bytes term)
+{
+    lexical_query *q = ctx;
+    uint32_t i = lexical_query_find(q, term);
+    if (i == LEXICAL_QUERY_TERMS_MAX) return;
+    if (i == q->count) {
+        memcpy(q->terms[i], term.data, term.size);
+        q->sizes[i] = (uint8_t)term.size;
+        q->count++;
+    }
+    q->times[i]++;
+}
+
+void lexical_query_init(lexical_query *q, terms *t, bytes text)
+{
+    memset(q, 0, sizeof *q);
+    terms_each(t, text, query_term, q);
+}
+
+static const entry *query_entry(const lexical *lx, const lexical_query *q, uint32_t term)
+{
+    bytes text = bytes_of(q->terms[term], q->sizes[term]);
+    if (lx->slots == 0) return NULL;
+    const entry *e = table_find(lx, term_hash(lx->seed, text), text);
+    return e->text == NULL ? NULL : e;
+}
+
+void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_totals *totals)
+{
+    totals->chunks += lx->row_count;
+    totals->documents += lx->document_count;
+    totals->length += lx->length;
+    for (uint32_t i = 0; i < q->count; i++) {
+        const entry *e = query_entry(lx, q, i);
+        if (e == NULL) continue;
+        totals->chunks_with[i] += e->count;
+        uint32_t last = UINT32_MAX;
+        for (uint32_t p = 0; p < e->count; p++) {
+            uint32_t d = lx->rows[e->postings[p].row].document;
+            totals->documents_with[i] += d != last;
+            last = d;
+        }
+    }
+}
+
+static float idf(uint64_t all, uint64_t with)
+{
+    return (float)log(1.0 + ((double)(all - with) + 0.5) / ((double)with + 0.5));
+}
+
+float lexical_idf(const lexical_totals *totals, uint32_t term)
+{
+    return idf(totals->chunks, totals->chunks_with[term]);
+}
+
+/* BM25's saturation of tf occurrences in a text of a length against the mean length. */
+static float saturation(float tf, float length, float mean, const lexical_weights *w)
+{
+    return tf * (w->k1 + 1) / (tf + w->k1 * (1 - w->b + w->b * length / mean));
+}
+
+void lexical_score(const lexical *lx, const lexical_query *q, const lexical_totals *totals,
+                   const lexical_weights *w, float *scores)
+{
+    if (totals->length == 0) return;
+    float mean_chunk = (float)((double)totals->length / (double)totals->chunks);
+    float mean_document = (float)((double)totals->length / (double)totals->documents);
+    for (uint32_t i = 0; i < q->count; i++) {
+        const entry *e = query_entry(lx, q, i);
+        if (e == NULL) continue;
+        float times = (float)q->times[i];
+        float chunk_idf = times * (1 - w->document_share) * lexical_idf(totals, i);
+        float document_idf =
+            times * w->document_share * idf(totals->documents, totals->documents_with[i]);
+        for (uint32_t p = 0; p < e->count;) {
+            const document *d = &lx->documents[lx->rows[e->postings[p].row].document];
+            uint32_t end = d->first + d->count, tf = 0;
+            for (; p < e->count && e->postings[p].row < end; p++) {
+                uint32_t r = e->postings[p].row;
+                tf += e->postings[p].times;
+                scores[r] += chunk_idf * saturation((float)e->postings[p].times,
+                                                    (float)lx->rows[r].length, mean_chunk, w);
+            }
+            float shared = document_idf * saturation((float)tf, (float)d->length, mean_document, w);
+            for (uint32_t r = d->first; shared > 0 && r < end; r++) scores[r] += shared;
+        }
+    }
+}

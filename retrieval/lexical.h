@@ -1,0 +1,62 @@
+/* lexical: an inverted index of one compartment, in memory only. Internal to retrieval/.
+ *
+ * Rows are the compartment's chunks in canonical order (document id, chunk), the same rows as in
+ * dense.h; postings are kept in row order and empty terms go, so that what is held is a function of
+ * the documents that are there and not of how they came. Removed memory is wiped.
+ *
+ * Statistics are sums: a search adds them up over the compartments that it may use and computes BM25
+ * from the totals, so that no other compartment moves a score. Evidence of a chunk is taken at two
+ * levels, the chunk and its whole document: a short passage seldom repeats what its document is about.
+ *
+ * Threads: readers in parallel, one writer; the caller holds the store's lock. */
+#ifndef LETHE_LEXICAL_H
+#define LETHE_LEXICAL_H
+
+#include "ifc.h"
+#include "terms.h"
+
+typedef struct lexical lexical;
+
+void lexical_open(lexical **out);
+void lexical_close(lexical **lx);                        /* wipes */
+/* A document behind all present ones (its id is the greatest). chunks: (count) texts. */
+void lexical_append(lexical *lx, terms *t, id128 document, const bytes *chunks, uint32_t count);
+/* Moves all of src, which shares no document with dst, into dst; src is left empty. Rows are
+ * renumbered once, whatever the number of documents. */
+void lexical_merge(lexical *dst, lexical *src);
+void lexical_remove(lexical *lx, id128 document);        /* absent is fine */
+uint32_t lexical_rows(const lexical *lx);
+uint64_t lexical_bytes(const lexical *lx);
+/* The same documents give the same digest, whatever the history (tests). */
+uint64_t lexical_digest(const lexical *lx);
+
+/* A query: its distinct terms in order of first occurrence, and how often each occurs. */
+enum { LEXICAL_QUERY_TERMS_MAX = 256 };
+typedef struct {
+    uint32_t count;
+    uint32_t times[LEXICAL_QUERY_TERMS_MAX];
+    uint8_t sizes[LEXICAL_QUERY_TERMS_MAX];
+    uint8_t terms[LEXICAL_QUERY_TERMS_MAX][TERM_MAX_BYTES];
+} lexical_query;
+/* Further distinct terms than the maximum are ignored. */
+void lexical_query_init(lexical_query *q, terms *t, bytes text);
+/* Index of a term in the query, or count. */
+uint32_t lexical_query_find(const lexical_query *q, bytes term);
+
+/* Sums over compartments; zeroed by the caller before the first. Lengths are in terms. */
+typedef struct {
+    uint64_t chunks, documents, length;
+    uint64_t chunks_with[LEXICAL_QUERY_TERMS_MAX], documents_with[LEXICAL_QUERY_TERMS_MAX];
+} lexical_totals;
+void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_totals *totals);
+
+typedef struct { float k1, b, document_share; } lexical_weights;
+extern const lexical_weights LEXICAL_WEIGHTS;
+/* scores (rows) += BM25 of each chunk: (1 - share) x chunk level + share x document level. Added up
+ * in query-term order. A row in which (document and all) no term occurs keeps 0. */
+void lexical_score(const lexical *lx, const lexical_query *q, const lexical_totals *totals,
+                   const lexical_weights *weights, float *scores);
+/* ln(1 + (N - n + 0.5) / (n + 0.5)) of a query term at chunk level. */
+float lexical_idf(const lexical_totals *totals, uint32_t term);
+
+#endif

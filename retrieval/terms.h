@@ -1,0 +1,19 @@
+/* terms: a text's index terms. Internal to retrieval/.
+ *
+ * Words are runs of letters, marks and digits; each is NFKC case-folded without marks (utf8proc) and
+ * stemmed (Snowball "english"); a small list of function words is dropped. An ideograph or a kana is a
+ * word of its own. Words longer than TERM_SOURCE_MAX code points count by their beginning. */
+#ifndef LETHE_TERMS_H
+#define LETHE_TERMS_H
+
+#include "base.h"
+
+enum { TERM_MAX_BYTES = 64, TERM_SOURCE_MAX = 40 };
+
+typedef struct terms terms;        /* a stemmer; belongs to one thread at a time */
+void terms_open(terms **out);
+void terms_close(terms **t);       /* wipes */
+/* Calls visit for each term in text order; term is borrowed within the visit, 1..TERM_MAX_BYTES. */
+void terms_each(terms *t, bytes text, void (*visit)(void *ctx, bytes term), void *ctx);
+
+#endif
