@@ -107,6 +107,7 @@ int main(int argc, char **argv)
     sigaddset(&stop, SIGINT);
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);              /* a file size limit is an error, not the end */
     config *c = mem_alloc(sizeof *c);
     house *h = NULL;
     result r = settings_read(argc, argv, c);
