@@ -38,10 +38,12 @@ int rpc_server_port(const rpc_server *s);               /* the bound port; 0 for
  * all handlers; frees everything. */
 void rpc_server_stop(rpc_server **s, uint32_t grace_ms);
 /* Calls in progress that the handler marked with rpc_call_mark: cancels those for which match says
- * true and waits until their handlers have returned (erasure's fence). */
+ * true and waits until their handlers have returned (erasure's fence). A handler that calls this
+ * bears no mark of its own that matches. match runs under a lock: it calls nothing of rpc. */
 void rpc_server_cancel(rpc_server *s, bool (*match)(void *ctx, const void *mark), void *ctx);
 
-void rpc_call_mark(rpc_call *call, const void *mark);   /* borrowed until the handler returns */
+/* Borrowed until the next rpc_call_mark: set NULL before the marked object goes out of being. */
+void rpc_call_mark(rpc_call *call, const void *mark);
 /* First value of a request's metadata key (lower case), or NULL; borrowed for the call. */
 const char *rpc_call_metadata(const rpc_call *call, const char *key);
 /* Next message into out (cleared first). *end: the client has half-closed, out is empty. E_CANCELLED,
@@ -69,11 +71,13 @@ void rpc_client_close(rpc_client **c);
 /* Any shape of call: start, send 0..n, half-close, receive 0..n until end, finish for the status. */
 MUST_USE result rpc_stream_open(rpc_stream **out, rpc_client *c, const char *path,
                                 uint32_t deadline_ms /* 0: none */);
+/* E_CANCELLED: the call is over; read what is left, if it matters, and finish to learn why. */
 MUST_USE result rpc_stream_send(rpc_stream *s, bytes message);
 MUST_USE result rpc_stream_half_close(rpc_stream *s);
 MUST_USE result rpc_stream_receive(rpc_stream *s, buf *out, bool *end);
 void rpc_stream_cancel(rpc_stream *s);
-/* The server's status (code and sentence). Frees the stream. */
+/* Half-closes, drops messages that nobody read (cancel first where there may be no end of them), and
+ * waits for the server's status (code and sentence). Frees the stream. */
 MUST_USE result rpc_stream_finish(rpc_stream **s);
 /* One message each way. */
 MUST_USE result rpc_unary(rpc_client *c, const char *path, bytes request, buf *response,
