@@ -90,16 +90,16 @@ class Tour:
 
     # ---- the steps ----------------------------------------------------------------------------------
     def people(self, admin):
-        self.title("Users ada and bob, group oncall")
+        self.title("Users ada and bob; ada is in the group oncall")
         users = {}
         for name in ("ada", "bob"):
             admin("user", "add", name)
             users[name] = Lethe(self, admin("token", "issue", name)["token"])
         admin("group", "add", "oncall")
-        for name in users:
-            admin("group", "join", "oncall", name)
-            me = users[name]("whoami")
-            print(f"{me['name']} ({me['id']}) is in {', '.join(me['groups'])}")
+        admin("group", "join", "oncall", "ada")
+        for user in users.values():
+            me = user("whoami")
+            print(f"{me['name']} ({me['id']}), groups: {', '.join(me['groups']) or 'none'}")
         return users
 
     def ingest(self, users):
