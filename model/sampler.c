@@ -82,7 +82,7 @@ static uint32_t draw_all(const scaled *s, double total, double u, uint32_t other
     return last;
 }
 
-/* The same among the fewest most probable ids that hold top_p of the total, ties to the lower id. */
+/* The same among the fewest most probable ids that hold top_p of the total; ties: lower id. */
 static uint32_t draw_nucleus(const scaled *s, double total, double top_p, double u)
 {
     candidate *heap = mem_alloc_array(s->n, sizeof *heap);

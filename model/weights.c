@@ -1,7 +1,7 @@
 /* Weights: out of the file's tensors (F32, F16, BF16) into float32, packed for the kernels.
  *
- * A matrix is converted 32 rows at a time, so that opening a model needs little more than the packed
- * weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
+ * A matrix is converted 32 rows at a time, so that opening a model needs little more than the
+ * packed weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
 #include "engine.h"
 #include "seal.h"
 

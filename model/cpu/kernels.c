@@ -1,8 +1,8 @@
 /* Three builds of the same arithmetic (see kernels.h) and the choice among them at run time.
  *
- * The matrix product keeps a tile of rows x 32 outputs in registers and walks k once: AVX-512 8 rows
- * (16 accumulators), AVX2 2 rows (8 accumulators), which hides the multiply-add's latency. A row's
- * chain is the same in a tile of any height. */
+ * The matrix product keeps a tile of rows x 32 outputs in registers and walks k once: AVX-512 8
+ * rows (16 accumulators), AVX2 2 rows (8 accumulators), which hides the multiply-add's latency. A
+ * row's chain is the same in a tile of any height. */
 #include "elementwise.h"
 
 #include "mutant.h"
@@ -66,7 +66,7 @@ BODY void matmul_body(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io
     }
 }
 
-/* ---- portable --------------------------------------------------------------------------------- */
+/* ---- portable -------------------------------------------------------------------------------- */
 
 static void tile_portable(const float *w, size_t in, const float *x, size_t x_stride, float *out)
 {
@@ -94,7 +94,7 @@ static const kernels portable = {"portable", matmul_portable, conv_portable, sca
                                  rms_norm_portable};
 
 #if defined(__x86_64__)
-/* ---- AVX2 ------------------------------------------------------------------------------------- */
+/* ---- AVX2 ------------------------------------------------------------------------------------ */
 
 AVX2 BODY void tile_avx2(const float *w, size_t in, const float *x, size_t x_stride, float *out,
                          const int rows)
@@ -138,7 +138,7 @@ AVX2 static void rms_norm_avx2(const float *x, const float *weight, size_t n, fl
 
 static const kernels avx2 = {"avx2", matmul_avx2, conv_avx2, scan_avx2, rms_norm_avx2};
 
-/* ---- AVX-512 ---------------------------------------------------------------------------------- */
+/* ---- AVX-512 --------------------------------------------------------------------------------- */
 
 AVX512 BODY void tile_avx512(const float *w, size_t in, const float *x, size_t x_stride, float *out,
                              const int rows)
@@ -190,7 +190,7 @@ AVX512 static void rms_norm_avx512(const float *x, const float *weight, size_t n
 static const kernels avx512 = {"avx512", matmul_avx512, conv_avx512, scan_avx512, rms_norm_avx512};
 #endif
 
-/* ---- choice ----------------------------------------------------------------------------------- */
+/* ---- choice ---------------------------------------------------------------------------------- */
 
 size_t kernels_all(const kernels *out[3])
 {

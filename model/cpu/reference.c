@@ -55,7 +55,7 @@ void reference_scan(const double *u, const double *dt, const double *z, const do
     mem_free(h);
 }
 
-/* ---- the whole model --------------------------------------------------------------------------- */
+/* ---- the whole model ------------------------------------------------------------------------- */
 
 /* A tensor as float64; freed by the caller. NULL where the file has none. */
 static double *load(const tensors *file, const char *format, uint32_t index)

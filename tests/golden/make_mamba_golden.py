@@ -165,7 +165,8 @@ def make(name):
         json.dump(golden, f, separators=(",", ":"))
         f.write("\n")
     print(name, "distinct greedy tokens", len(set(greedy)), "least margin", min(margins),
-          "largest logit", max(largest), "std", float(logits[-1].std()), "bytes", os.path.getsize(path))
+          "largest logit", max(largest), "std", float(logits[-1].std()), "bytes",
+          os.path.getsize(path))
 
 
 def main():

@@ -1,5 +1,6 @@
-/* Writes a complete model folder with random weights: config.json, model.safetensors, tokenizer.json
- * (byte-level BPE: the 256 byte symbols and a few merges). For tests only: it never answers a user. */
+/* Writes a complete model folder with random weights: config.json, model.safetensors,
+ * tokenizer.json (byte-level BPE: the 256 byte symbols and a few merges). For tests only: it never
+ * answers a user. */
 #ifndef LETHE_RANDOM_MODEL_H
 #define LETHE_RANDOM_MODEL_H
 

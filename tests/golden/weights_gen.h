@@ -1,11 +1,12 @@
 /* Weights from a counter, so that no weight file is stored: element i of a tensor is
  *
- *   bits  = mix(mix(seed) ^ fnv1a64(name) + (i + 1) * 0x9e3779b97f4a7c15)     mix: SplitMix64's finisher
+ *   key   = mix(seed) ^ fnv1a64(name)                mix: SplitMix64's finisher
+ *   bits  = mix(key + (i + 1) * 0x9e3779b97f4a7c15)
  *   u     = (bits >> 40) * 2^-23 - 1                 in [-1, 1), exact in float32
  *   value = center + scale * u                       one float32 product, one float32 sum
  *
- * and, for F16 and BF16 files, cut (not rounded) to what the type holds. make_mamba_golden.py does the
- * same; both sides use nothing but exact or correctly rounded operations. */
+ * and, for F16 and BF16 files, cut (not rounded) to what the type holds. make_mamba_golden.py does
+ * the same; both sides use nothing but exact or correctly rounded operations. */
 #ifndef LETHE_WEIGHTS_GEN_H
 #define LETHE_WEIGHTS_GEN_H
 
@@ -71,8 +72,8 @@ static inline uint64_t gen_elements(const gen_tensor *t)
 }
 
 /* Uniform weights whose products with unit inputs have unit variance. That keeps 24 layers well
- * conditioned: PyTorch's float32 is then within 4e-6 of its float64 at mamba-130m's shape (with three
- * times as much in x_proj, 7e-5: a test of rounding, not of code). */
+ * conditioned: PyTorch's float32 is then within 4e-6 of its float64 at mamba-130m's shape (with
+ * three times as much in x_proj, 7e-5: a test of rounding, not of code). */
 static inline float gen_fan(uint32_t fan_in) { return sqrtf(3.0f / (float)fan_in); }
 
 enum { GEN_LAYER_TENSORS = 12 };
@@ -116,7 +117,8 @@ static inline size_t gen_tensors(const gen_config *c, gen_tensor *out)
 {
     size_t count = 0;
     float embedding = c->tied ? 0.125f : 0.5f;
-    out[count++] = (gen_tensor){"backbone.embeddings.weight", 2, {c->vocab, c->d_model}, 0, embedding};
+    out[count++] = (gen_tensor){"backbone.embeddings.weight", 2, {c->vocab, c->d_model}, 0,
+                                embedding};
     for (uint32_t l = 0; l < c->layers; l++) count += gen_layer(c, l, out + count);
     out[count++] = (gen_tensor){"backbone.norm_f.weight", 1, {c->d_model}, 1.0f, 0.25f};
     if (!c->tied)

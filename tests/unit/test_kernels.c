@@ -1,5 +1,5 @@
-/* The kernels of model/cpu: against the float64 reference, and bit against bit among the instruction
- * sets and the numbers of rows. */
+/* The kernels of model/cpu: against the float64 reference, and bit against bit among the
+ * instruction sets and the numbers of rows. */
 #include "model/cpu/kernels.h"
 #include "model/cpu/reference.h"
 #include "test.h"
@@ -11,7 +11,8 @@
 static float *fill(const char *name, size_t count, float center, float scale)
 {
     float *v = mem_alloc_array(count, sizeof *v);
-    for (size_t i = 0; i < count; i++) v[i] = gen_value(gen_key(7, name), i, center, scale, GEN_F32);
+    for (size_t i = 0; i < count; i++)
+        v[i] = gen_value(gen_key(7, name), i, center, scale, GEN_F32);
     return v;
 }
 

@@ -1,5 +1,5 @@
-/* The engine as its callers see it: the same bits alone, batched, in pieces, restored, on any number of
- * threads and instruction set; states that are wiped; folders that are wrong. */
+/* The engine as its callers see it: the same bits alone, batched, in pieces, restored, on any number
+ * of threads and instruction set; states that are wiped; folders that are wrong. */
 #include "model.h"
 #include "model/config.h"
 #include "model/cpu/reference.h"
@@ -298,7 +298,7 @@ static void threads_share_an_engine(void)
     model_close(&m);
 }
 
-/* ---- state -------------------------------------------------------------------------------------- */
+/* ---- state ----------------------------------------------------------------------------------- */
 
 static void snapshots_are_checked(void)
 {
@@ -407,7 +407,7 @@ static void describes_itself(void)
     CHECK(isinf(model_log_prob(logits, 4, 3)) && isinf(model_log_prob(logits, 4, 4)));
 }
 
-/* ---- wrong folders ------------------------------------------------------------------------------- */
+/* ---- wrong folders --------------------------------------------------------------------------- */
 
 static void edit(const char *dir, const char *file, const char *from, const char *to)
 {
@@ -431,7 +431,7 @@ static void check_wrong(const char *from, const char *to, error_code want)
 
 static void lying_configs(void)
 {
-    check_wrong("\"vocab_size\": 300", "\"vocab_size\": 290", E_INVALID);   /* the tokenizer's 291 */
+    check_wrong("\"vocab_size\": 300", "\"vocab_size\": 290", E_INVALID);   /* 291 tokens */
     check_wrong("\"vocab_size\": 300", "\"vocab_size\": 301", E_INVALID);
     check_wrong("\"state_size\": 16", "\"state_size\": 8", E_INVALID);
     check_wrong("\"conv_kernel\": 4", "\"conv_kernel\": 3", E_INVALID);

@@ -1,4 +1,4 @@
-/* The sampler: greedy ties, the generator's fixed numbers, distributions, the nucleus, odd logits. */
+/* The sampler: greedy ties, fixed numbers, distributions, the nucleus, odd logits. */
 #include "model.h"
 #include "test.h"
 
@@ -60,7 +60,7 @@ static void a_step_depends_on_its_number_alone(void)
     CHECK(different > 20);
 }
 
-/* Chi-square of 20,000 draws against softmax, 7 degrees of freedom: 0.1 % is 24.3; seeds are fixed. */
+/* Chi-square of 20,000 draws against softmax, 7 degrees of freedom: 0.1 % is 24.3; fixed seeds. */
 static void check_distribution(float temperature, float top_p, const double *want, uint64_t seed)
 {
     enum { N = 8, DRAWS = 20000 };
