@@ -1,8 +1,10 @@
-/* keytree: opening, adding, reading. Erasure is in keytree_erase.c; the layout in keytree_private.h.
+/* keytree: opening, adding, reading. Erasure is in keytree_erase.c, the layout in
+ * keytree_private.h.
  *
- * Opening settles an epoch change that was cut off. The holder's keys say where it stood: both roots
- * live before the commit point (the older tree counts, the newer is discarded), only the newer lives
- * after it. An older root that no longer opens its head was being destroyed: that is after it, too. */
+ * Opening settles an epoch change that was cut off. The holder's keys say where it stood: both
+ * roots live before the commit point (the older tree counts, the newer is discarded), only the
+ * newer lives after it. An older root that no longer opens its head was being destroyed: that is
+ * after it, too. */
 #include "keytree_private.h"
 
 #include <inttypes.h>
@@ -128,7 +130,8 @@ static result no_epoch(const keytree *kt, uint64_t newest_root)
                 newest_head);
 }
 
-/* Chooses the epoch that counts, loads it, makes the mirror equal, and only then removes the rest. */
+/* Chooses the epoch that counts, loads it, makes the mirror equal, and only then removes the
+ * rest. */
 static result settle(keytree *kt)
 {
     uint64_t roots[3];
@@ -260,7 +263,8 @@ static result visit_entry(void *ctx, const kt_entry *entry)
 }
 
 result keytree_each(keytree *kt, keytree_node parent,
-                    result (*visit)(void *ctx, id128 id, const uint8_t secret[KEY_BYTES]), void *ctx)
+                    result (*visit)(void *ctx, id128 id, const uint8_t secret[KEY_BYTES]),
+                    void *ctx)
 {
     kt_ref map = {0};
     visitor v = {visit, ctx};

@@ -6,8 +6,9 @@
  *   6  holder:  RK_(e+1)                                         <- the commit point
  *      then head.e goes
  *
- * Until 6 the durable tree of epoch e is whole, and any failure returns to it. What the copied pages
- * replace stays readable on the disk for whoever holds head.e and RK_e; the latter is gone. */
+ * Until 6 the durable tree of epoch e is whole, and any failure returns to it. What the copied
+ * pages replace stays readable on the disk for whoever holds head.e and RK_e; the latter is
+ * gone. */
 #include "keytree_private.h"
 
 #include "mutant.h"
@@ -148,7 +149,7 @@ static result verify_folder(const erasure *e, const kt_folder *folder)
         r = fail_errno("cannot reopen the key tree");
         goto out;
     }
-    (void)posix_fadvise(v.fd, 0, 0, POSIX_FADV_DONTNEED);   /* synced: so read what is on the disk */
+    (void)posix_fadvise(v.fd, 0, 0, POSIX_FADV_DONTNEED); /* synced: so read what is on the disk */
     r = verify_tree(&v, &disk->head);
 out:
     if (v.fd >= 0) close(v.fd);
@@ -158,7 +159,6 @@ out:
 }
 
 /* ---- the steps ---- */
-/* Also what an attempt that failed left behind. */
 static result discard_next(keytree *kt, uint64_t epoch)
 {
     TRY(kt_head_remove(kt, epoch));
@@ -206,7 +206,11 @@ static result prepare(erasure *e, keytree_erasure *out)
     TRY(kt_ready(kt));
     uint64_t epoch = kt->now->head.epoch + 1;
     out->epoch_before = out->epoch_after = kt->now->head.epoch;
-    TRY(discard_next(kt, epoch));
+    uint64_t roots[3];
+    size_t count;
+    TRY(kt->holder->ops->epochs(kt->holder, roots, 3, &count));
+    for (size_t i = 0; i < count; i++)      /* what an attempt that failed left behind */
+        if (roots[i] == epoch) TRY(discard_next(kt, epoch));
     TRY(kt->holder->ops->create(kt->holder, epoch));
     TRY(kt->holder->ops->read(kt->holder, epoch, e->next->root_key));
     e->next->head = kt->now->head;

@@ -30,7 +30,8 @@ result kt_scan(const char *dir, const char *prefix, uint64_t *out, size_t max, s
 {
     *count = 0;
     DIR *d = opendir(dir);
-    if (d == NULL && (errno == ENOENT || errno == ENOTDIR)) return fail(E_NOT_FOUND, "no such folder");
+    if (d == NULL && (errno == ENOENT || errno == ENOTDIR))
+        return fail(E_NOT_FOUND, "no such folder");
     if (d == NULL) return fail_errno("cannot list the folder %s", dir);
     size_t n = 0;
     const struct dirent *entry;

@@ -163,7 +163,8 @@ static result mark(keytree *kt, marks *m, const kt_ref *ref, uint8_t level, uint
     return r;
 }
 
-/* A damaged page hides which slots its subtree uses; then none is reused, and the rest is served. */
+/* A damaged page hides which slots its subtree uses; then none is reused, and the rest is
+ * served. */
 result kt_free_rebuild(keytree *kt)
 {
     struct stat st;

@@ -59,7 +59,7 @@ struct keytree {
     uint64_t page_count;                /* slots handed out so far, free or not */
     uint64_t *free_pages;               /* slots that the durable head does not refer to */
     size_t free_count, free_capacity;
-    bool reload;                        /* a head's write failed: what is durable must be read anew */
+    bool reload;                        /* a head's write failed: read anew what is durable */
     bool broken;                        /* the holder failed at the commit point: no more writes */
     bool damaged;                       /* a page does not open: no slot is reused */
 };

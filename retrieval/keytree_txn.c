@@ -1,6 +1,7 @@
 /* keytree_txn: one change of the tree. Nodes are sorted, so that a page on several paths is written
- * once. Every page written gets a free slot and a fresh key; the durable tree stays as it is until a
- * head refers to the new root. The shape is canonical: up to 64 ids are a bucket, more a branch. */
+ * once. Every page written gets a free slot and a fresh key; the durable tree stays as it is until
+ * a head refers to the new root. The shape is canonical: up to 64 ids are a bucket, more a
+ * branch. */
 #include "keytree_private.h"
 
 #include "mutant.h"

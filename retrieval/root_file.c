@@ -22,7 +22,8 @@ static result private_only(const char *path, const char *mode)
     struct stat st;
     if (stat(path, &st) != 0) return fail_errno("cannot look at the root key's place %s", path);
     if ((st.st_mode & 077) != 0)
-        return fail(E_PRECONDITION, "%s is open to other users; run: chmod %s %s", path, mode, path);
+        return fail(E_PRECONDITION, "%s is open to other users; run: chmod %s %s", path, mode,
+                    path);
     return OK;
 }
 

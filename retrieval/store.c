@@ -238,8 +238,8 @@ static result put_value(store *s, kv_txn *txn, index_key key, bytes value)
 }
 
 /* plain and sealed are scratch buffers. */
-static result put_header(store *s, kv_txn *txn, const document_keys *keys, const store_header *header,
-                         buf *plain, buf *sealed)
+static result put_header(store *s, kv_txn *txn, const document_keys *keys,
+                         const store_header *header, buf *plain, buf *sealed)
 {
     uint8_t ad[AD_BYTES];
     buf_clear(plain);
@@ -449,7 +449,8 @@ out:
 }
 
 /* ---- all documents ---- */
-/* The key tree's lock must not be held while a visitor runs: ids and secrets are collected first. */
+/* The key tree's lock must not be held while a visitor runs: ids and secrets are collected
+ * first. */
 typedef struct block {
     struct block *next;
     size_t count;

@@ -12,8 +12,8 @@ enum { STORE_RECORD_MAX_BYTES = 64 << 20 };
  * E_INVALID when a field does not fit; E_DATA_LOSS. */
 MUST_USE result store_header_encode(const store_header *header, buf *out);
 MUST_USE result store_header_decode(bytes plain, store_header *out);
-/* Chunk: format u8, start u64, end u64, dimensions u32, f32 x dimensions, text of end - start bytes.
- * Decoding copies the vector into vector[dimensions]; chunk->text is borrowed from plain. */
+/* Chunk: format u8, start u64, end u64, dimensions u32, f32 x dimensions, text of end - start
+ * bytes. Decoding copies the vector into vector[dimensions]; chunk->text is borrowed from plain. */
 MUST_USE result store_chunk_encode(const store_chunk *chunk, uint32_t dimensions, buf *out);
 MUST_USE result store_chunk_decode(bytes plain, uint32_t dimensions, float *vector,
                                    store_chunk *out);

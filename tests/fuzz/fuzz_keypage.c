@@ -15,7 +15,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&page, 0xa5, sizeof page);
     /* As it is: another size must be refused. */
     bool exact = size - 1 == KT_PLAIN_BYTES;
-    if (is_ok(kt_page_decode(bytes_of(data + 1, size - 1), level, step, &page)) && !exact) __builtin_trap();
+    if (is_ok(kt_page_decode(bytes_of(data + 1, size - 1), level, step, &page)) && !exact)
+        __builtin_trap();
     memcpy(plain, data + 1, n);
     if (!is_ok(kt_page_decode(bytes_of(plain, sizeof plain), level, step, &page))) return 0;
     kt_page_encode(&page);

@@ -1,5 +1,5 @@
-/* A store's records after decryption. Byte 0: even a header, odd a chunk (of 4 dimensions); the rest
- * is the record. What decodes must encode to the same bytes. */
+/* A store's records after decryption. Byte 0: even a header, odd a chunk (of 4 dimensions); the
+ * rest is the record. What decodes must encode to the same bytes. */
 #include "retrieval/store_record.h"
 
 #include <string.h>

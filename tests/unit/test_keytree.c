@@ -9,7 +9,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-typedef struct { char base[256], dir[320], mirror[320], root[320]; root_holder *holder; keytree *kt; } house;
+typedef struct {
+    char base[256], dir[320], mirror[320], root[320];
+    root_holder *holder;
+    keytree *kt;
+} house;
 
 static void paths(house *h)
 {
@@ -89,7 +93,7 @@ static result erase(keytree *kt, const keytree_node *nodes, size_t count)
     return keytree_erase(kt, nodes, count, NULL, NULL, &out);
 }
 
-/* ---- the basics ------------------------------------------------------------------------------- */
+/* ---- the basics ---- */
 static result count_visit(void *ctx, id128 id, const uint8_t secret[KEY_BYTES])
 {
     struct { uint64_t n; id128 last; uint64_t disorder; } *c = ctx;
@@ -184,7 +188,7 @@ static void ten_thousand_documents(void)
     house_end(&h);
 }
 
-/* ---- canonical shape --------------------------------------------------------------------------- */
+/* ---- canonical shape ---- */
 static void dump(keytree *kt, const kt_ref *ref, uint8_t level, uint8_t step, buf *out)
 {
     if (ref->page == 0) return;
@@ -275,7 +279,8 @@ static void deep_ids(void)
 {
     house h;
     house_new(&h, false);
-    keytree_node nodes[600], t = keytree_tenant(tenant_id(1)), o = keytree_owner(t.tenant, owner_id(1));
+    keytree_node nodes[600], t = keytree_tenant(tenant_id(1));
+    keytree_node o = keytree_owner(t.tenant, owner_id(1));
     uint8_t secret[KEY_BYTES];
     nodes[0] = t;
     nodes[1] = o;
@@ -314,7 +319,7 @@ static void slots_are_reused(void)
     house_end(&h);
 }
 
-/* ---- erasing subtrees -------------------------------------------------------------------------- */
+/* ---- erasing subtrees ---- */
 static void owner_and_tenant(void)
 {
     house h;
@@ -326,7 +331,8 @@ static void owner_and_tenant(void)
     CHECK_OK(keytree_add(h.kt, &other, 1));
     keytree_erasure out;
     /* The owner and some of its documents at once: the deeper targets go with it. */
-    keytree_node targets[] = {doc(1, 7), keytree_owner(tenant_id(1), owner_id(1)), doc(1, 8), doc(2, 9)};
+    keytree_node targets[] = {doc(1, 7), keytree_owner(tenant_id(1), owner_id(1)), doc(1, 8),
+                              doc(2, 9)};
     CHECK_OK(keytree_erase(h.kt, targets, 4, NULL, NULL, &out));
     CHECK_FAILS(keytree_secret(h.kt, doc(1, 5), secret), E_NOT_FOUND);
     CHECK_FAILS(keytree_secret(h.kt, doc(2, 9), secret), E_NOT_FOUND);
@@ -366,7 +372,7 @@ static void cost_does_not_follow_the_size(void)
     CHECK(written[0] == written[1] && written[0] == 2);
 }
 
-/* ---- both sides of the commit point ------------------------------------------------------------ */
+/* ---- both sides of the commit point ---- */
 typedef struct { house *h; int steps; } snapper;
 
 static void snapshot(void *ctx, int step, const char *what)
@@ -457,7 +463,7 @@ static void torn_root_key_goes_forward(void)
     }
 }
 
-/* ---- older images ------------------------------------------------------------------------------- */
+/* ---- older images ---- */
 static void old_image_needs_the_old_root(void)
 {
     house h, old = {0};
@@ -571,9 +577,11 @@ static void nothing_new_opens_the_old_path(void)
     CHECK(all.count > 500);
     for (size_t k = 0; k < all.count; k++) {
         CHECK(!is_ok(kt_head_unseal(buf_bytes(&head), 1, all.keys[k], &opened)));
-        for (size_t i = 0; i < depth; i++)
-            CHECK(!is_ok(kt_page_unseal(pages.data + (path[i].page - 1) * KT_SLOT_BYTES,
-                                        path[i].page, where[i][0], where[i][1], all.keys[k], page)));
+        for (size_t i = 0; i < depth; i++) {
+            const uint8_t *slot = pages.data + (path[i].page - 1) * KT_SLOT_BYTES;
+            CHECK(!is_ok(kt_page_unseal(slot, path[i].page, where[i][0], where[i][1],
+                                        all.keys[k], page)));
+        }
     }
     mem_free(all.keys);
     kt_page_give(h.kt, &page);
@@ -582,7 +590,7 @@ static void nothing_new_opens_the_old_path(void)
     house_end(&h);
 }
 
-/* ---- mirror ------------------------------------------------------------------------------------- */
+/* ---- mirror ---- */
 static void mirror_is_equal_and_restores(void)
 {
     house h;
@@ -613,7 +621,8 @@ static void mirror_is_equal_and_restores(void)
     char file[400];
     snprintf(file, sizeof file, "%s/pages", h.dir);
     fd = open(file, O_RDWR);
-    CHECK(fd >= 0 && pwrite(fd, "rot", 3, (off_t)(path[depth - 1].page - 1) * KT_SLOT_BYTES + 99) == 3);
+    CHECK(fd >= 0 &&
+          pwrite(fd, "rot", 3, (off_t)(path[depth - 1].page - 1) * KT_SLOT_BYTES + 99) == 3);
     close(fd);
     CHECK_OK(house_open(&h, false, true));
     NEED(h.kt != NULL);
@@ -625,7 +634,7 @@ static void mirror_is_equal_and_restores(void)
     house_end(&h);
 }
 
-/* ---- damage ------------------------------------------------------------------------------------- */
+/* ---- damage ---- */
 static void flip(const char *file, off_t at)
 {
     uint8_t byte = 0;
@@ -702,7 +711,7 @@ static void swapped_slots(void)
     house_end(&h);
 }
 
-/* ---- failing media ------------------------------------------------------------------------------ */
+/* ---- failing media ---- */
 typedef struct { root_holder holder; root_holder *inner; int fail_create, fail_destroy; } failing;
 
 static result f_create(root_holder *h, uint64_t epoch)
@@ -766,7 +775,8 @@ static void holder_that_fails(void)
     test_tmpdir_remove(h.base);
 }
 
-/* The folder of heads cannot be written: nothing acknowledged is lost, and it goes on afterwards. */
+/* The folder of heads cannot be written: nothing acknowledged is lost, and it goes on
+ * afterwards. */
 static void head_that_cannot_be_written(void)
 {
     house h;
@@ -792,7 +802,7 @@ static void head_that_cannot_be_written(void)
     house_end(&h);
 }
 
-/* ---- refusals ----------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 static void refusals(void)
 {
     house h;
@@ -826,7 +836,7 @@ static void refusals(void)
     house_end(&h);
 }
 
-/* ---- threads ------------------------------------------------------------------------------------ */
+/* ---- threads ---- */
 static void *reader_thread(void *ctx)
 {
     keytree *kt = ctx;

@@ -1,5 +1,5 @@
-/* The store of one owner: what comes back, what a swapped or damaged record does, what the file shows
- * and what survives a death right after the acknowledgement. */
+/* The store of one owner: what comes back, what a swapped or damaged record does, what the file
+ * shows and what survives a death right after the acknowledgement. */
 #include "retrieval/store.h"
 #include "retrieval/store_record.h"
 #include "test.h"
@@ -67,11 +67,15 @@ static void house_end(house *h)
     test_tmpdir_remove(h->base);
 }
 
-/* ---- documents ---------------------------------------------------------------------------------- */
+/* ---- documents ---- */
 static const char CANARY[] = "The heron waited by the weir until the quicksilver canary sang.";
 enum { CHUNKS_MAX = 40 };
 
-typedef struct { store_document d; store_chunk chunks[CHUNKS_MAX]; float vectors[CHUNKS_MAX][DIMENSIONS]; } sample;
+typedef struct {
+    store_document d;
+    store_chunk chunks[CHUNKS_MAX];
+    float vectors[CHUNKS_MAX][DIMENSIONS];
+} sample;
 
 static sample *sample_make(uint32_t n, uint32_t chunk_count)
 {
@@ -88,7 +92,8 @@ static sample *sample_make(uint32_t n, uint32_t chunk_count)
     h->version = 1;
     for (uint32_t i = 0; i < chunk_count; i++) {
         uint64_t size = strlen(CANARY);
-        for (uint32_t j = 0; j < DIMENSIONS; j++) x->vectors[i][j] = (float)(n * 100 + i) + 0.25f * (float)j;
+        for (uint32_t j = 0; j < DIMENSIONS; j++)
+            x->vectors[i][j] = (float)(n * 100 + i) + 0.25f * (float)j;
         x->chunks[i] = (store_chunk){i * size, (i + 1) * size, bytes_str(CANARY), x->vectors[i]};
     }
     x->d.chunks = x->chunks;
@@ -111,7 +116,8 @@ static result check_chunk(void *ctx, uint32_t number, const store_chunk *chunk)
 {
     chunk_check *c = ctx;
     c->wrong += number != c->next++ || !bytes_equal(chunk->text, bytes_str(CANARY));
-    c->wrong += chunk->start != number * (uint64_t)strlen(CANARY) || ((uintptr_t)chunk->vector & 3) != 0;
+    c->wrong +=
+        chunk->start != number * (uint64_t)strlen(CANARY) || ((uintptr_t)chunk->vector & 3) != 0;
     for (uint32_t j = 0; j < DIMENSIONS; j++)
         c->wrong += chunk->vector[j] != (float)(c->n * 100 + number) + 0.25f * (float)j;
     c->seen++;
@@ -123,7 +129,8 @@ static void check_document(house *h, uint32_t n, uint32_t chunk_count)
     store_header *got = mem_alloc(sizeof *got);
     sample *want = sample_make(n, chunk_count);
     CHECK_OK(store_get_header(h->s, id_n('d', n), got));
-    CHECK(id_equal(got->id, want->d.header.id) && ifc_label_equal(&got->label, &want->d.header.label));
+    CHECK(id_equal(got->id, want->d.header.id) &&
+          ifc_label_equal(&got->label, &want->d.header.label));
     CHECK(strcmp(got->path, want->d.header.path) == 0);
     CHECK(strcmp(got->media_type, "text/markdown") == 0);
     CHECK(got->chunk_count == chunk_count && got->size_bytes == want->d.header.size_bytes);
@@ -250,7 +257,7 @@ static void relabel_bumps_the_version(void)
     house_end(&h);
 }
 
-/* ---- what the disk holds ------------------------------------------------------------------------ */
+/* ---- what the disk holds ---- */
 typedef struct { size_t count; uint8_t key[64][64]; size_t key_size[64]; buf value[64]; } pairs;
 
 static result collect_pair(void *ctx, bytes key, bytes value)
@@ -372,7 +379,7 @@ static void nothing_readable_in_the_file(void)
     house_end(&h);
 }
 
-/* ---- dropping ------------------------------------------------------------------------------------ */
+/* ---- dropping ---- */
 static uint64_t records(house *h)
 {
     kv *db;
@@ -451,12 +458,13 @@ static void no_owner_no_store(void)
     keytree_erasure out;
     keytree_node target = keytree_owner(h.tenant, h.owner);
     CHECK_OK(keytree_erase(h.kt, &target, 1, NULL, NULL, &out));
-    CHECK_FAILS(store_open(&h.s, h.path, h.kt, h.tenant, h.owner, DIMENSIONS, MAP, false), E_NOT_FOUND);
+    CHECK_FAILS(store_open(&h.s, h.path, h.kt, h.tenant, h.owner, DIMENSIONS, MAP, false),
+                E_NOT_FOUND);
     CHECK(h.s == NULL);
     house_end(&h);
 }
 
-/* ---- durability ---------------------------------------------------------------------------------- */
+/* ---- durability ---- */
 /* A child stores a document and dies, without closing, as soon as that is acknowledged. */
 static void acknowledged_is_durable(void)
 {
