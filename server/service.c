@@ -1,5 +1,7 @@
 #include "service.h"
 
+#include "mutant.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -83,6 +85,7 @@ result service_run(void *house_, rpc_call *call, role least, const char *name, m
     log_event(LOG_INFO, "call", LOG_TEXT("method", name), LOG_TEXT("principal", who),
               LOG_TEXT("status", error_code_name(r.code)),
               LOG_NUMBER("ms", clock_mono_ms() - start_ms));
+    rpc_call_mark(call, NULL);           /* the mark lives in the arena */
     arena_close(&q->mem);
     mem_wipe(q, sizeof *q);
     mem_free(q);
@@ -126,6 +129,7 @@ result request_audience(request *q, const char *audience)
     id128 group;
     acl_kind kind;
     result r = acl_find(q->h->access, q->who.tenant, audience, &group, &kind);
+    if (!is_ok(r) && MUTANT(denied_differs)) return fail(E_NOT_FOUND, "there is no such group");
     if (!is_ok(r) || kind != ACL_GROUP || !request_is_member(q, group))
         return fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
     id128 principals[ACL_GROUPS_MAX + 1];
@@ -180,10 +184,18 @@ char *request_id(request *q, id128 id)
     return request_text(q, "%s", text);
 }
 
+/* A malformed id is answered as an absent one is. */
+result request_document_id(const char *id, id128 *out)
+{
+    result r = id_parse(id, out);
+    if (!is_ok(r) && MUTANT(denied_differs)) return fail(E_NOT_FOUND, "this is no document's id");
+    return r;
+}
+
 result request_document(request *q, const char *id, bool owned, retrieval_document **out)
 {
     id128 document;
-    TRY(id_parse(id, &document));
+    TRY(request_document_id(id, &document));
     *out = arena_alloc(q->mem, sizeof **out);
     if (*out == NULL) return arena_check(q->mem);
     TRY(retrieval_get(q->h->stores, &q->scope, document, q->mem, *out, NULL));
