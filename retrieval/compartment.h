@@ -1,0 +1,62 @@
+/* compartment: what is held in memory of one open store. Internal to retrieval/.
+ *
+ * The documents of a store, by id, each in the compartment of its label; a compartment has one dense
+ * and one lexical index over the same rows (chunks by document id and number). A compartment exists as
+ * long as it has documents. All of it is a function of the documents that are there.
+ * Threads: the caller holds the store's lock. */
+#ifndef LETHE_COMPARTMENT_H
+#define LETHE_COMPARTMENT_H
+
+#include "dense.h"
+#include "lexical.h"
+#include "store.h"
+
+typedef struct {
+    ifc_label label;
+    dense *vectors;
+    lexical *words;
+    uint32_t documents;
+} compartment;
+
+typedef struct {
+    id128 id;
+    compartment *home;             /* in holding.compartments */
+    char *path;                    /* owned */
+    char media_type[64];
+    uint64_t size_bytes;
+    uint32_t chunk_count;
+} holding_document;
+
+typedef struct {
+    uint32_t dimensions;
+    compartment **compartments;
+    uint32_t compartment_count, compartment_capacity;
+    holding_document *documents;   /* ascending ids */
+    uint32_t document_count, document_capacity;
+    uint64_t chunks, text_bytes;
+} holding;
+
+void holding_init(holding *h, uint32_t dimensions);
+void holding_clear(holding *h);                           /* wipes */
+holding_document *holding_find(const holding *h, id128 id);        /* NULL when absent */
+/* Removes rows and words, wiping them; an empty compartment goes. Absent is fine. */
+void holding_remove(holding *h, id128 id);
+
+/* Documents to add at once (at most 2^32); ids in any order, each one absent from the holding. chunk texts are only
+ * read, vectors copied. */
+typedef struct {
+    const store_header *header;
+    const bytes *texts;            /* (chunk_count) */
+    const float *vectors;          /* (chunk_count, dimensions) */
+    uint32_t group;                /* set inside: additions of one label share it */
+} holding_addition;
+/* On error nothing of the additions' label stays half added: the caller closes the store's memory. */
+MUST_USE result holding_add(holding *h, holding_addition *additions, size_t count);
+/* Fills an empty holding from the store, leaving out the documents for which skip says true. */
+MUST_USE result holding_load(holding *h, store *disk, bool (*skip)(void *ctx, id128 id), void *ctx);
+/* Adds one document from the store (after a change of its label). */
+MUST_USE result holding_load_document(holding *h, store *disk, const store_header *header);
+uint64_t holding_vectors_bytes(const holding *h);
+uint64_t holding_lexical_bytes(const holding *h);
+
+#endif

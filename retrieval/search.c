@@ -1,0 +1,446 @@
+/* Search within a clearance: collect the permitted compartments, add up their statistics, score, fuse.
+ *
+ * Non-interference rests on the order of the steps: what the context does not permit is left out before
+ * anything is counted or scored, so that every number below is a function of the permitted compartments
+ * and the query. Nothing is filtered after it. Candidates are the best POOL of each ranking over all
+ * permitted compartments together, so that how documents fall into compartments moves nothing. */
+#include "search.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mutant.h"
+#include "slots.h"
+
+enum { POOL = 200 };
+
+/* Fixed on the development questions (tests/bench/lethe_eval_retrieval --qa), never on the test
+ * collection. */
+const search_weights SEARCH_WEIGHTS = {
+    .lexical = {1.2f, 0.75f, 0.3f}, .fusion = FUSE_SCALED, .dense_share = 0.3f,
+    .rank_constant = 60, .dense_document_share = 0,
+};
+
+typedef struct { slot *s; compartment *c; float *lexical; } view;
+
+typedef struct {
+    uint32_t view, row, chunk;
+    id128 document;
+    float dense, lexical, score;
+} candidate;
+
+typedef struct {
+    retrieval *r;
+    const retrieval_scope *scope;
+    const search_weights *weights;
+    slot **slots;
+    size_t slot_count;
+    view *views;
+    uint32_t view_count;
+    lexical_query *query;
+    lexical_totals *totals;
+    float *vector;                 /* (dimensions) */
+    candidate *candidates;
+    size_t candidate_count, candidate_capacity;
+} search;
+
+/* ---- what may be used --------------------------------------------------------------------------- */
+
+static int by_owner(const void *a, const void *b)
+{
+    return id_compare(*(const id128 *)a, *(const id128 *)b);
+}
+
+#ifdef LETHE_MUTANTS
+/* The broken variant tenant_unchecked: every store that is open, whoever's it is. */
+static void pin_everything(search *q)
+{
+    pthread_mutex_lock(&q->r->lock);
+    q->slots = mem_alloc_array(q->r->slot_count, sizeof *q->slots);
+    for (uint32_t i = 0; i < q->r->slot_count; i++) {
+        q->slots[q->slot_count++] = q->r->slots[i];
+        q->r->slots[i]->users++;
+    }
+    pthread_mutex_unlock(&q->r->lock);
+    for (size_t i = 0; i < q->slot_count; i++) pthread_rwlock_rdlock(&q->slots[i]->lock);
+}
+#endif
+
+/* Locks the scope's stores for reading, in ascending order, each once; those that do not exist are
+ * simply empty. */
+static result pin_scope(search *q)
+{
+#ifdef LETHE_MUTANTS
+    if (MUTANT(tenant_unchecked)) {
+        pin_everything(q);
+        return OK;
+    }
+#endif
+    size_t count = q->scope->owner_count;
+    id128 *owners = mem_alloc_array(count, sizeof *owners);
+    if (count) memcpy(owners, q->scope->owners, count * sizeof *owners);
+    if (count > 1) qsort(owners, count, sizeof *owners, by_owner);
+    q->slots = mem_alloc_array(count, sizeof *q->slots);
+    result done = OK;
+    for (size_t i = 0; i < count && is_ok(done); i++) {
+        slot *s;
+        if (i > 0 && id_equal(owners[i], owners[i - 1])) continue;
+        if (!is_ok(done = ifc_context_alive(q->scope->context))) break;
+        done = slot_acquire(q->r, q->scope->context->tenant, owners[i], false, false, &s);
+        if (is_ok(done)) q->slots[q->slot_count++] = s;
+        else if (done.code == E_NOT_FOUND) done = OK;
+    }
+    mem_free(owners);
+    return done;
+}
+
+static bool may_use(const search *q, const ifc_label *label)
+{
+    if (MUTANT(filter_after_search) || MUTANT(tenant_unchecked)) return true;
+    return ifc_context_permits(q->scope->context, label);
+}
+
+static void collect_views(search *q)
+{
+    size_t most = 0;
+    for (size_t i = 0; i < q->slot_count; i++) most += q->slots[i]->memory.compartment_count;
+    q->views = mem_alloc_array(most, sizeof *q->views);
+    for (size_t i = 0; i < q->slot_count; i++)
+        for (uint32_t c = 0; c < q->slots[i]->memory.compartment_count; c++) {
+            compartment *home = q->slots[i]->memory.compartments[c];
+            if (may_use(q, &home->label)) q->views[q->view_count++] = (view){q->slots[i], home, NULL};
+        }
+}
+
+/* Opens the search: stores locked, permitted compartments known, statistics summed. */
+static result search_begin(search *q, retrieval *r, const retrieval_scope *scope, bytes query)
+{
+    terms *t;
+    *q = (search){.r = r, .scope = scope, .weights = &SEARCH_WEIGHTS};
+    q->query = mem_alloc(sizeof *q->query);
+    q->totals = mem_alloc(sizeof *q->totals);
+    q->vector = mem_alloc_array(embedder_dimensions(r->embedder), sizeof *q->vector);
+    terms_open(&t);
+    lexical_query_init(q->query, t, query);
+    terms_close(&t);
+    TRY(pin_scope(q));
+    collect_views(q);
+    for (uint32_t v = 0; v < q->view_count; v++)
+        lexical_totals_add(q->views[v].c->words, q->query, q->totals);
+    return OK;
+}
+
+static void wipe_free(void *p, size_t size)
+{
+    if (p != NULL) mem_wipe(p, size);
+    mem_free(p);
+}
+
+static void search_end(search *q)
+{
+    for (uint32_t v = 0; v < q->view_count; v++)
+        wipe_free(q->views[v].lexical, lexical_rows(q->views[v].c->words) * sizeof(float));
+    for (size_t i = 0; i < q->slot_count; i++) slot_release(q->r, &q->slots[i]);
+    wipe_free(q->candidates, q->candidate_capacity * sizeof *q->candidates);
+    wipe_free(q->query, sizeof *q->query);
+    wipe_free(q->totals, sizeof *q->totals);
+    wipe_free(q->vector, embedder_dimensions(q->r->embedder) * sizeof *q->vector);
+    mem_free(q->views);
+    mem_free(q->slots);
+}
+
+/* ---- candidates --------------------------------------------------------------------------------- */
+
+static int by_identity(const candidate *a, const candidate *b)
+{
+    int order = id_compare(a->document, b->document);
+    return order != 0 ? order : (a->chunk > b->chunk) - (a->chunk < b->chunk);
+}
+
+static int best_first(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return by_identity(x, y);
+}
+
+static int identity_order(const void *a, const void *b) { return by_identity(a, b); }
+
+static void push(search *q, uint32_t v, uint32_t row, float score)
+{
+    if (q->candidate_count == q->candidate_capacity) {
+        size_t capacity = q->candidate_capacity * 2 + 2 * POOL;
+        candidate *grown = mem_alloc_array(capacity, sizeof *grown);
+        if (q->candidate_count)
+            memcpy(grown, q->candidates, q->candidate_count * sizeof *grown);
+        wipe_free(q->candidates, q->candidate_capacity * sizeof *grown);
+        q->candidates = grown;
+        q->candidate_capacity = capacity;
+    }
+    dense_key key = dense_key_of(q->views[v].c->vectors, row);
+    q->candidates[q->candidate_count++] =
+        (candidate){.view = v, .row = row, .chunk = key.chunk, .document = key.document, .score = score};
+}
+
+/* Keeps the best POOL of those from `first` on. */
+static void cut_pool(search *q, size_t first)
+{
+    size_t count = q->candidate_count - first;
+    if (count > 1) qsort(q->candidates + first, count, sizeof *q->candidates, best_first);
+    if (count > POOL) q->candidate_count = first + POOL;
+}
+
+static result dense_pool(search *q)
+{
+    size_t first = q->candidate_count;
+    dense_hit *hits = mem_alloc_array(POOL, sizeof *hits);
+    result done = OK;
+    for (uint32_t v = 0; v < q->view_count && is_ok(done); v++) {
+        uint32_t count = 0;
+        done = ifc_context_alive(q->scope->context);
+        if (is_ok(done)) done = dense_search(q->views[v].c->vectors, q->vector, POOL, hits, &count);
+        for (uint32_t i = 0; i < count; i++) push(q, v, hits[i].row, hits[i].score);
+    }
+    mem_free(hits);
+    cut_pool(q, first);
+    return done;
+}
+
+/* Scores every row of every view; rows with a score go through a pool that is cut whenever it is full. */
+static result lexical_pool(search *q)
+{
+    size_t first = q->candidate_count;
+    for (uint32_t v = 0; v < q->view_count; v++) {
+        view *w = &q->views[v];
+        uint32_t rows = lexical_rows(w->c->words);
+        TRY(ifc_context_alive(q->scope->context));
+        w->lexical = mem_alloc_array(rows, sizeof *w->lexical);
+        lexical_score(w->c->words, q->query, q->totals, &q->weights->lexical, w->lexical);
+        float floor = 0;
+        for (uint32_t row = 0; row < rows; row++) {
+            if (w->lexical[row] <= 0 || w->lexical[row] < floor) continue;
+            push(q, v, row, w->lexical[row]);
+            if (q->candidate_count - first < 8 * POOL) continue;
+            cut_pool(q, first);
+            floor = q->candidates[q->candidate_count - 1].score;
+        }
+    }
+    cut_pool(q, first);
+    return OK;
+}
+
+/* One entry a chunk, with both scores. */
+static void complete_candidates(search *q, bool with_vector)
+{
+    size_t kept = 0;
+    if (q->candidate_count > 1)
+        qsort(q->candidates, q->candidate_count, sizeof *q->candidates, identity_order);
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        candidate *c = &q->candidates[i];
+        if (kept > 0 && by_identity(&q->candidates[kept - 1], c) == 0) continue;
+        const view *w = &q->views[c->view];
+        c->dense = with_vector ? dense_dot(w->c->vectors, c->row, q->vector) : 0;
+        c->lexical = w->lexical != NULL ? w->lexical[c->row] : 0;
+        q->candidates[kept++] = *c;
+    }
+    q->candidate_count = kept;
+}
+
+/* ---- fusion ------------------------------------------------------------------------------------- */
+
+/* Lends a chunk part of the dense score of its document's best candidate. They stand by document. */
+static void share_within_documents(search *q, float *cosine)
+{
+    float share = q->weights->dense_document_share;
+    for (size_t from = 0; from < q->candidate_count;) {
+        size_t end = from;
+        float best = -INFINITY;
+        for (; end < q->candidate_count &&
+               id_equal(q->candidates[end].document, q->candidates[from].document); end++)
+            best = fmaxf(best, q->candidates[end].dense);
+        for (; from < end; from++)
+            cosine[from] = (1 - share) * q->candidates[from].dense + share * best;
+    }
+}
+
+static void fuse_scaled(search *q)
+{
+    float low = INFINITY, high = -INFINITY, top = 0, w = q->weights->dense_share;
+    float *cosine = mem_alloc_array(q->candidate_count, sizeof *cosine);
+    share_within_documents(q, cosine);
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        low = fminf(low, cosine[i]);
+        high = fmaxf(high, cosine[i]);
+        top = fmaxf(top, q->candidates[i].lexical);
+    }
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        candidate *c = &q->candidates[i];
+        float d = high > low ? (cosine[i] - low) / (high - low) : 0;
+        float l = top > 0 ? c->lexical / top : 0;
+        c->score = w * d + (1 - w) * l;
+    }
+    wipe_free(cosine, q->candidate_count * sizeof *cosine);
+}
+
+static void add_ranks(search *q, float weight, bool by_cosine)
+{
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        candidate *c = &q->candidates[i];
+        float mine = by_cosine ? c->dense : c->lexical;
+        uint32_t rank = 1;
+        for (size_t j = 0; j < q->candidate_count; j++)
+            rank += (by_cosine ? q->candidates[j].dense : q->candidates[j].lexical) > mine;
+        if (by_cosine || mine > 0) c->score += weight / (q->weights->rank_constant + (float)rank);
+    }
+}
+
+static void fuse(search *q, search_mode mode)
+{
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        candidate *c = &q->candidates[i];
+        c->score = mode == SEARCH_DENSE ? c->dense : mode == SEARCH_LEXICAL ? c->lexical : 0;
+    }
+    if (mode == SEARCH_HYBRID && q->weights->fusion == FUSE_SCALED) fuse_scaled(q);
+    if (mode == SEARCH_HYBRID && q->weights->fusion == FUSE_RANKS) {
+        add_ranks(q, q->weights->dense_share, true);
+        add_ranks(q, 1 - q->weights->dense_share, false);
+    }
+    if (q->candidate_count > 1)
+        qsort(q->candidates, q->candidate_count, sizeof *q->candidates, best_first);
+}
+
+/* ---- hits --------------------------------------------------------------------------------------- */
+
+typedef struct { arena *a; const ifc_label *label; retrieval_hit *hit; } reading;
+
+static result read_hit(void *ctx, uint32_t number, const store_chunk *chunk)
+{
+    reading *into = ctx;
+    (void)number;
+    into->hit->start = chunk->start;
+    into->hit->end = chunk->end;
+    into->hit->text = ifc_labeled_make(into->a, into->label, chunk->text);
+    return into->hit->text != NULL ? OK : fail(E_EXHAUSTED, "the passages are too large for this request");
+}
+
+static result make_hits(search *q, uint32_t k, arena *a, retrieval_hit **hits, size_t *hit_count)
+{
+    retrieval_hit *all = arena_alloc_array(a, k, sizeof *all);
+    size_t count = 0;
+    if (all == NULL) return arena_check(a);
+    for (size_t i = 0; i < q->candidate_count && count < k; i++) {
+        const candidate *c = &q->candidates[i];
+        const view *w = &q->views[c->view];
+        if (MUTANT(filter_after_search) && !ifc_context_permits(q->scope->context, &w->c->label))
+            continue;
+        TRY(ifc_context_alive(q->scope->context));
+        retrieval_hit *hit = &all[count++];
+        hit->document = c->document;
+        hit->owner = w->s->owner;
+        hit->chunk = c->chunk;
+        hit->score = c->score;
+        hit->dense = c->dense;
+        hit->lexical = c->lexical;
+        reading into = {a, &w->c->label, hit};
+        TRY(store_each_chunk(w->s->disk, c->document, c->chunk, 1, read_hit, &into));
+    }
+    *hits = all;
+    *hit_count = count;
+    return OK;
+}
+
+static result check_query(const char *query)
+{
+    size_t size = strnlen(query, SEARCH_QUERY_MAX_BYTES + 1);
+    if (size > SEARCH_QUERY_MAX_BYTES)
+        return fail(E_INVALID, "a query has at most %d bytes", SEARCH_QUERY_MAX_BYTES);
+    if (!utf8_valid(bytes_of(query, size))) return fail(E_INVALID, "the query is not valid UTF-8");
+    return OK;
+}
+
+result search_with(retrieval *r, const retrieval_scope *scope, const char *query, uint32_t k,
+                   search_mode mode, const search_weights *weights, arena *a, retrieval_hit **hits,
+                   size_t *hit_count)
+{
+    search q;
+    *hits = NULL;
+    *hit_count = 0;
+    if (k == 0 || k > SEARCH_K_MAX) return fail(E_INVALID, "k is not 1 to %d", SEARCH_K_MAX);
+    TRY(check_query(query));
+    result done = search_begin(&q, r, scope, bytes_str(query));
+    q.weights = weights;
+    /* A query without a known token has no direction: nothing is near to it. */
+    bool with_vector = embedder_embed(r->embedder, bytes_str(query), q.vector);
+    if (is_ok(done) && with_vector && mode != SEARCH_LEXICAL) done = dense_pool(&q);
+    if (is_ok(done) && mode != SEARCH_DENSE) done = lexical_pool(&q);
+    if (is_ok(done)) {
+        complete_candidates(&q, with_vector);
+        fuse(&q, mode);
+        done = make_hits(&q, k, a, hits, hit_count);
+    }
+    search_end(&q);
+    return done;
+}
+
+result retrieval_search(retrieval *r, const retrieval_scope *scope, const char *query, uint32_t k,
+                        search_mode mode, arena *a, retrieval_hit **hits, size_t *hit_count)
+{
+    return search_with(r, scope, query, k, mode, &SEARCH_WEIGHTS, a, hits, hit_count);
+}
+
+/* ---- for the extractive reader -------------------------------------------------------------------- */
+
+float retrieval_similarity(retrieval *r, bytes a, bytes b)
+{
+    uint32_t dimensions = embedder_dimensions(r->embedder);
+    float *x = mem_alloc_array(2 * (size_t)dimensions, sizeof *x), *y = x + dimensions;
+    double dot = 0, xx = 0, yy = 0;
+    bool known = embedder_embed(r->embedder, a, x);
+    known = embedder_embed(r->embedder, b, y) && known;
+    for (uint32_t d = 0; d < dimensions; d++) {
+        dot += (double)x[d] * (double)y[d];
+        xx += (double)x[d] * (double)x[d];
+        yy += (double)y[d] * (double)y[d];
+    }
+    wipe_free(x, 2 * (size_t)dimensions * sizeof *x);
+    return known && xx > 0 && yy > 0 ? (float)(dot / sqrt(xx * yy)) : 0;
+}
+
+typedef struct { const lexical_query *query; bool seen[LEXICAL_QUERY_TERMS_MAX]; } overlapping;
+
+static void overlap_term(void *ctx, bytes term)
+{
+    overlapping *o = ctx;
+    uint32_t i = lexical_query_find(o->query, term);
+    if (i < o->query->count) o->seen[i] = true;
+}
+
+/* Share of the query's IDF that a sentence covers, 0 to 1. */
+static void overlap_scores(const search *q, const bytes *sentences, size_t count, float *scores)
+{
+    terms *t;
+    float all = 0;
+    terms_open(&t);
+    for (uint32_t i = 0; i < q->query->count; i++) all += lexical_idf(q->totals, i);
+    for (size_t s = 0; s < count; s++) {
+        overlapping o = {.query = q->query};
+        float sum = 0;
+        terms_each(t, sentences[s], overlap_term, &o);
+        for (uint32_t i = 0; i < q->query->count; i++)
+            if (o.seen[i]) sum += lexical_idf(q->totals, i);
+        scores[s] = all > 0 ? sum / all : 0;
+    }
+    terms_close(&t);
+}
+
+result retrieval_overlap(retrieval *r, const retrieval_scope *scope, const char *query,
+                         const bytes *sentences, size_t count, float *scores)
+{
+    search q;
+    TRY(check_query(query));
+    result done = search_begin(&q, r, scope, bytes_str(query));
+    if (is_ok(done)) overlap_scores(&q, sentences, count, scores);
+    search_end(&q);
+    return done;
+}

@@ -1,0 +1,27 @@
+/* search: how the two rankings become one. Internal to retrieval/; the evaluation tool tries others. */
+#ifndef LETHE_SEARCH_H
+#define LETHE_SEARCH_H
+
+#include "lexical.h"
+#include "retrieval.h"
+
+/* How a hybrid score is made of the dense and the lexical one.
+ *   FUSE_SCALED  dense_share x dense + (1 - dense_share) x lexical, each scaled over the candidates:
+ *                dense from the lowest to the highest, lexical from 0 to the highest
+ *   FUSE_RANKS   sum of weight / (rank_constant + rank), reciprocal rank fusion */
+typedef enum { FUSE_SCALED, FUSE_RANKS } search_fusion;
+
+typedef struct {
+    lexical_weights lexical;
+    search_fusion fusion;
+    float dense_share, rank_constant;
+    float dense_document_share;    /* part of a chunk's dense score that is its document's best chunk's */
+} search_weights;
+
+extern const search_weights SEARCH_WEIGHTS;
+
+MUST_USE result search_with(retrieval *r, const retrieval_scope *scope, const char *query, uint32_t k,
+                            search_mode mode, const search_weights *weights, arena *a,
+                            retrieval_hit **hits, size_t *hit_count);
+
+#endif
