@@ -14,6 +14,7 @@
 #include "rpc_address.h"
 #include "rpc_builtin.h"
 #include "rpc_pool.h"
+#include "rpc_sanitizers.h"
 #include "rpc_text.h"
 
 #include <grpc/byte_buffer_reader.h>
