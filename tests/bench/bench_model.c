@@ -56,6 +56,7 @@ int main(int argc, char **argv)
         fputs("usage: bench_model MODEL_DIR\n", stderr);
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     puts("kernel,threads,what,batch,tokens_per_s");
     for (uint32_t threads = 1; threads <= 2; threads++) {
         model *m = NULL;
