@@ -2,11 +2,10 @@
  * comes out carries the join of their labels. This file and retrieval/ alone compute on labelled bytes. */
 #include "session.h"
 
+#include "extractive.h"
 #include "prompt.h"
 
 #include <string.h>
-
-enum { STOP_MAX_BYTES = 64, SENTENCES_MAX = 512 };
 
 result session_label(const retrieval_hit *hits, size_t count, ifc_label *out)
 {
@@ -228,28 +227,18 @@ result session_generate(const model *m, scheduler *s, state_cache *cache, keytre
     return r;
 }
 
-/* ---- the extractive reader ------------------------------------------------------------------------------
- * A sentence's support: how much of the question's information its own words cover, then how close the
- * two are in the embedding, then how well its passage was ranked. Fixed weights, chosen on validation
- * questions (tests/bench/README.md). */
-static const float WEIGHT_OVERLAP = 1.0f, WEIGHT_SIMILARITY = 0.35f, WEIGHT_PASSAGE = 0.25f;
+/* ---- the extractive reader --------------------------------------------------------------------------- */
+typedef struct { retrieval *r; const retrieval_scope *scope; const char *question; } looking;
 
-typedef struct { bytes text; size_t hit; uint64_t start; } sentence;
-
-static bool is_space(uint8_t b) { return b == ' ' || (b >= '\t' && b <= '\r'); }
-
-/* Adds the passage's sentences, white space trimmed. */
-static void sentences_add(bytes passage, size_t hit, uint64_t start, sentence *all, size_t *count)
+static result look_overlap(void *ctx, const bytes *texts, size_t count, float *out)
 {
-    size_t ends[SENTENCES_MAX];
-    size_t n = text_sentences(passage, ends, SENTENCES_MAX);
-    for (size_t i = 0, from = 0; i < n && *count < SENTENCES_MAX; from = ends[i++]) {
-        size_t a = from, b = ends[i];
-        while (a < b && is_space(passage.data[a])) a++;
-        while (b > a && is_space(passage.data[b - 1])) b--;
-        if (a < b)
-            all[(*count)++] = (sentence){bytes_of(passage.data + a, b - a), hit, start + a};
-    }
+    const looking *l = ctx;
+    return retrieval_overlap(l->r, l->scope, l->question, texts, count, out);
+}
+
+static float look_similarity(void *ctx, bytes a, bytes b)
+{
+    return retrieval_similarity(((const looking *)ctx)->r, a, b);
 }
 
 result session_extract(retrieval *r, const retrieval_scope *scope, const char *question,
@@ -257,33 +246,26 @@ result session_extract(retrieval *r, const retrieval_scope *scope, const char *q
 {
     memset(out, 0, sizeof *out);
     ifc_label *label = arena_alloc(a, sizeof *label);
-    sentence *all = arena_alloc_array(a, SENTENCES_MAX, sizeof *all);
-    bytes *texts = arena_alloc_array(a, SENTENCES_MAX, sizeof *texts);
-    float *overlap = arena_alloc_array(a, SENTENCES_MAX, sizeof *overlap);
-    if (!label || !all || !texts || !overlap) return arena_check(a);
+    bytes *passages = arena_alloc_array(a, count + 1, sizeof *passages);
+    float *ranks = arena_alloc_array(a, count + 1, sizeof *ranks);
+    if (!label || !passages || !ranks) return arena_check(a);
     TRY(session_label(hits, count, label));
-    size_t n = 0;
-    for (size_t i = 0; i < count; i++)
-        sentences_add(ifc_labeled_compute(hits[i].text), i, hits[i].start, all, &n);
-    for (size_t i = 0; i < n; i++) texts[i] = all[i].text;
-    TRY(retrieval_overlap(r, scope, question, texts, n, overlap));
-
-    size_t best = n;
-    for (size_t i = 0; i < n; i++) {
-        if (overlap[i] <= 0) continue;
-        float score = WEIGHT_OVERLAP * overlap[i] +
-                      WEIGHT_SIMILARITY * retrieval_similarity(r, bytes_str(question), texts[i]) +
-                      WEIGHT_PASSAGE * hits[all[i].hit].score;
-        if (best == n || score > out->score) {
-            best = i;
-            out->score = score;
-        }
+    for (size_t i = 0; i < count; i++) {
+        passages[i] = ifc_labeled_compute(hits[i].text);
+        ranks[i] = hits[i].score;
     }
-    if (best == n) return OK;
+    looking ctx = {r, scope, question};
+    const extractive_input input = {question, passages, ranks, count, text_sentences, look_overlap,
+                                    look_similarity, &ctx};
+    extractive_pick pick;
+    TRY(extractive_read(&input, a, &pick));
+    if (!pick.found) return OK;
     out->supported = true;
-    out->hit = all[best].hit;
-    out->start = all[best].start;
-    out->end = all[best].start + all[best].text.size;
-    out->answer = ifc_labeled_make(a, label, all[best].text);
+    out->hit = pick.passage;
+    out->start = hits[pick.passage].start + pick.start;
+    out->end = hits[pick.passage].start + pick.end;
+    out->score = pick.score;
+    out->answer = ifc_labeled_make(a, label, bytes_of(passages[pick.passage].data + pick.start,
+                                                      pick.end - pick.start));
     return out->answer ? OK : arena_check(a);
 }
