@@ -60,6 +60,40 @@ def timed(count, call):
     return percentiles(out)
 
 
+def user(h, admin, name):
+    admin.user(name)
+    return h.client(admin.issue(name).token)
+
+
+def measure(h, options, base, questions, rng, row):
+    pid, admin = h.process.pid, h.client(h.admin_token)
+    row("memory idle", resident_mb(pid), "MB")
+    ada = user(h, admin, "ada")
+    documents = [{"path": f"d/{i}.txt", "content": shuffled(base[i % len(base)], rng).encode()}
+                 for i in range(options.documents)]
+    size = sum(len(d["content"]) for d in documents)
+    start = time.perf_counter()
+    for at in range(0, len(documents), 250):
+        ada.put(*documents[at:at + 250])
+    seconds = time.perf_counter() - start
+    row(f"ingest ({len(documents)} documents, {size / 1e6:.1f} MB)", size / 1e6 / seconds, "MB/s")
+    for name, call in (
+            ("search, k = 10", lambda i: ada.search(questions[i % len(questions)], 10)),
+            ("ask, 5 passages, extractive", lambda i: ada.ask(questions[i % len(questions)]))):
+        call(0)
+        p50, p99 = timed(options.queries, call)
+        row(f"{name}: p50", p50, "ms")
+        row(f"{name}: p99", p99, "ms")
+    row(f"memory with that store open ({len(documents)} documents)", resident_mb(pid), "MB")
+    before = resident_mb(pid)
+    for i in range(options.stores):
+        other = user(h, admin, f"user{i}")
+        other.put(*[{"path": f"u/{n}.txt", "content": text} for n, text in enumerate(base[:10])])
+        other.search(questions[0], 3)
+    row(f"memory with {options.stores} stores more open (10 documents each)", resident_mb(pid), "MB")
+    row("  of which each store", (resident_mb(pid) - before) / options.stores, "MB")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
@@ -77,33 +111,15 @@ def main():
         rows.append((name, value, unit))
         print(f"{name:45s} {value:10.2f} {unit}", flush=True)
 
-    with house.House(options.build) as h:
-        server = h.start()
-        row("memory idle", resident_mb(server.pid), "MB")
-        ada = h.client(h.add_user("ada"))
-        documents = [(f"d/{i}.txt", shuffled(base[i % len(base)], rng).encode())
-                     for i in range(options.documents)]
-        size = sum(len(d) for _, d in documents)
-        start = time.perf_counter()
-        for at in range(0, len(documents), 250):
-            ada.put(documents[at:at + 250])
-        seconds = time.perf_counter() - start
-        row(f"ingest ({len(documents)} documents, {size / 1e6:.1f} MB)", size / 1e6 / seconds, "MB/s")
-        for name, call in (("search, k = 10", lambda i: ada.search(questions[i % len(questions)], 10)),
-                           ("ask, 5 passages, extractive", lambda i: ada.ask(questions[i % len(questions)]))):
-            call(0)
-            p50, p99 = timed(options.queries, call)
-            row(f"{name}: p50", p50, "ms")
-            row(f"{name}: p99", p99, "ms")
-        row(f"memory with that store open ({len(documents)} documents)", resident_mb(server.pid), "MB")
-        before = resident_mb(server.pid)
-        for i in range(options.stores):
-            user = h.client(h.add_user(f"user{i}"))
-            user.put([(f"u/{n}.txt", text.encode()) for n, text in enumerate(base[:10])])
-            user.search(questions[0], 3)
-        row(f"memory with {options.stores} stores more open (10 documents each)",
-            resident_mb(server.pid), "MB")
-        row("  of which each store", (resident_mb(server.pid) - before) / options.stores, "MB")
+    world = house.World(options.build)
+    h = house.House(world, os.path.join(world.folder, "data"),
+                    options=["--stores-open-max", str(options.stores + 100)])
+    h.init()
+    h.start()
+    try:
+        measure(h, options, base, questions, rng, row)
+    finally:
+        h.stop()
     if options.csv:
         with open(options.csv, "w", newline="", encoding="utf-8") as f:
             csv.writer(f).writerows([("measure", "value", "unit"), *rows])
