@@ -86,6 +86,9 @@ result answers_search(request *q)
     Lethe__V1__SearchRequest *m;
     TRY(request_receive(q, &lethe__v1__search_request__descriptor, &m));
     static const search_mode modes[] = {SEARCH_HYBRID, SEARCH_DENSE, SEARCH_LEXICAL};
+    size_t size = strlen(m->query);
+    if (size == 0 || size > SEARCH_QUERY_MAX_BYTES)
+        return fail(E_INVALID, "query: 1 to %d bytes", SEARCH_QUERY_MAX_BYTES);
     if ((unsigned)m->mode > 2) return fail(E_INVALID, "mode: 0 hybrid, 1 dense, 2 lexical");
     TRY(request_audience(q, m->audience));
     passages read;

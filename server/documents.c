@@ -326,7 +326,7 @@ result documents_get(request *q)
     Lethe__V1__GetRequest *m;
     TRY(request_receive(q, &lethe__v1__get_request__descriptor, &m));
     id128 id;
-    TRY(id_parse(m->id, &id));
+    TRY(request_document_id(m->id, &id));
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
     call_sources *sources = arena_alloc(q->mem, sizeof *sources);
     if (info == NULL || sources == NULL) return arena_check(q->mem);

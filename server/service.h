@@ -48,6 +48,7 @@ char *request_id(request *q, id128 id);
 /* printf into the arena. */
 char *request_text(request *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+MUST_USE result request_document_id(const char *id, id128 *out);
 /* One document the caller may read, and (owned) which its own principals own: else E_DENIED for one
  * that may be read, E_NOT_FOUND for all else. */
 MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
