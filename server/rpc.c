@@ -8,7 +8,7 @@
  *
  * Client: each stream has a completion queue of its own, which the caller's threads pluck.
  *
- * Locks: server->mutex before call->mutex. gRPC is called under both; it never calls back into us. */
+ * Locks: server->mutex before call->mutex. gRPC is called under both; it never calls back. */
 #include "rpc.h"
 #include "mutant.h"
 #include "rpc_address.h"
@@ -40,13 +40,13 @@ enum {
     KEEPALIVE_DEFAULT_MS = 120000,
     KEEPALIVE_ANSWER_MS = 20000,
     CLIENT_KEEPALIVE_MS = 30000,
-    PING_INTERVAL_MIN_MS = 10000,   /* a client that pings an idle connection more often is dropped */
+    PING_INTERVAL_MIN_MS = 10000,   /* who pings an idle connection more often is dropped */
     HANDSHAKE_MS = 10000,
     CONNECT_DEFAULT_MS = 5000,
     ARGS_MAX = 24
 };
 
-/* ---- common -------------------------------------------------------------------------------------- */
+/* ---- common ---------------------------------------------------------------------------------- */
 
 /* gRPC's own messages may hold addresses and names: only the place is kept. */
 static void log_quiet(gpr_log_func_args *args)
@@ -143,9 +143,11 @@ static uint64_t time_to_mono_ms(gpr_timespec t)
     return now + (uint64_t)left;
 }
 
-/* ---- server: calls ------------------------------------------------------------------------------- */
+/* ---- server: calls --------------------------------------------------------------------------- */
 
-typedef enum { TAG_NEW, TAG_CLOSE, TAG_STATUS, TAG_RECEIVE, TAG_SEND, TAG_SHUTDOWN, TAG_COUNT } tag_kind;
+typedef enum {
+    TAG_NEW, TAG_CLOSE, TAG_STATUS, TAG_RECEIVE, TAG_SEND, TAG_SHUTDOWN, TAG_COUNT
+} tag_kind;
 
 typedef struct {
     tag_kind kind;
@@ -352,7 +354,8 @@ static result receive_none(rpc_call *call, bool ok, bool *end)
         atomic_store(&call->cancelled, true);
         result over = call_over(call);
         if (ok || over.code == E_DEADLINE || atomic_load(&call->ended)) return over;
-        return fail(E_EXHAUSTED, "a message is larger than %u bytes", call->server->message_max_bytes);
+        return fail(E_EXHAUSTED, "a message is larger than %u bytes",
+                    call->server->message_max_bytes);
     }
     call->receive_ended = *end = true;
     return OK;
@@ -377,7 +380,8 @@ result rpc_call_send(rpc_call *call, bytes message)
 {
     if (rpc_call_cancelled(call)) return call_over(call);
     if (message.size > call->server->message_max_bytes)
-        return fail(E_EXHAUSTED, "the response is larger than %u bytes", call->server->message_max_bytes);
+        return fail(E_EXHAUSTED, "the response is larger than %u bytes",
+                    call->server->message_max_bytes);
     grpc_byte_buffer *content = message_make(message);
     grpc_op ops[2] = {0};
     size_t count = 0;
@@ -405,7 +409,7 @@ void rpc_call_wait_stopping(rpc_call *call)
     pthread_mutex_unlock(&call->mutex);
 }
 
-/* ---- server: accepting --------------------------------------------------------------------------- */
+/* ---- server: accepting ----------------------------------------------------------------------- */
 
 static void call_leave(rpc_call *call)
 {
@@ -445,8 +449,9 @@ static void call_find_method(rpc_call *call)
             call->method = &b->methods[i];
     }
     for (size_t i = 0; i < rpc_builtin_method_count && call->method == NULL; i++) {
-        if (grpc_slice_str_cmp(call->details.method, rpc_builtin_methods[i].method.path) != 0) continue;
-        call->builtin = &rpc_builtin_methods[i];
+        const rpc_builtin_method *m = &rpc_builtin_methods[i];
+        if (grpc_slice_str_cmp(call->details.method, m->method.path) != 0) continue;
+        call->builtin = m;
         call->method = &call->builtin->method;
     }
 }
@@ -469,7 +474,8 @@ static bool call_enter(rpc_call *call, const char **why)
         s->live = call;
     }
     pthread_mutex_unlock(&s->mutex);
-    *why = refused ? "the server is shutting down" : "the server is busy: too many calls in progress";
+    *why = refused ? "the server is shutting down"
+                   : "the server is busy: too many calls in progress";
     return enter;
 }
 
@@ -555,13 +561,14 @@ static void *event_main(void *arg)
 {
     rpc_server *s = arg;
     for (;;) {
-        grpc_event e = grpc_completion_queue_next(s->queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+        gpr_timespec never = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+        grpc_event e = grpc_completion_queue_next(s->queue, never, NULL);
         if (e.type == GRPC_QUEUE_SHUTDOWN) return NULL;
         if (e.type == GRPC_OP_COMPLETE) event_handle(s, e.tag, e.success != 0);
     }
 }
 
-/* ---- server: life -------------------------------------------------------------------------------- */
+/* ---- server: life ---------------------------------------------------------------------------- */
 
 static result options_check(const rpc_server_options *o)
 {
@@ -570,7 +577,8 @@ static result options_check(const rpc_server_options *o)
     if ((o->tls_certificate_pem == NULL) != (o->tls_key_pem == NULL))
         return fail(E_INVALID, "TLS needs both a certificate and its key");
     if (o->tls_certificate_pem == NULL && !local)
-        return fail(E_INVALID, "without TLS the server listens only on a loopback address (127.0.0.1, "
+        return fail(E_INVALID,
+                    "without TLS the server listens only on a loopback address (127.0.0.1, "
                                "[::1], localhost) or unix:/PATH: give a certificate and key");
     return rpc_address_usable(o->listen);
 }
@@ -579,7 +587,8 @@ static grpc_server *core_make(const rpc_server *s, const rpc_server_options *o)
 {
     arg_list a = {.count = 0};
     args_common(&a, s->message_max_bytes);
-    arg_number(&a, GRPC_ARG_KEEPALIVE_TIME_MS, o->keepalive_ms ? o->keepalive_ms : KEEPALIVE_DEFAULT_MS);
+    uint32_t keepalive_ms = o->keepalive_ms ? o->keepalive_ms : KEEPALIVE_DEFAULT_MS;
+    arg_number(&a, GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms);
     arg_number(&a, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     arg_number(&a, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_INTERVAL_MIN_MS);
     arg_number(&a, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS);
@@ -706,7 +715,8 @@ void rpc_server_stop(rpc_server **server, uint32_t grace_ms)
     grpc_server_cancel_all_calls(s->core);  /* closes idle connections too */
 
     pthread_mutex_lock(&s->mutex);
-    while (s->calls > 0 || s->slots > 0 || !s->shutdown_done) pthread_cond_wait(&s->cond, &s->mutex);
+    while (s->calls > 0 || s->slots > 0 || !s->shutdown_done)
+        pthread_cond_wait(&s->cond, &s->mutex);
     pthread_mutex_unlock(&s->mutex);
     grpc_server_destroy(s->core);
     server_free(s, EVENT_THREADS);
@@ -730,7 +740,7 @@ void rpc_server_cancel(rpc_server *s, bool (*match)(void *ctx, const void *mark)
     pthread_mutex_unlock(&s->mutex);
 }
 
-/* ---- client -------------------------------------------------------------------------------------- */
+/* ---- client ---------------------------------------------------------------------------------- */
 
 struct rpc_client {
     grpc_channel *channel;
@@ -747,25 +757,30 @@ struct rpc_stream {
     bool half_closed, ended;
 };
 
-static int tag_all, tag_send, tag_receive, tag_close, tag_state;    /* their addresses are the tags */
+/* Their addresses are the tags. */
+static int tag_all, tag_send, tag_receive, tag_close, tag_state;
 
 static bool pluck(grpc_completion_queue *queue, void *which)
 {
-    grpc_event e = grpc_completion_queue_pluck(queue, which, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL);
+    gpr_timespec never = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    grpc_event e = grpc_completion_queue_pluck(queue, which, never, NULL);
     return e.type == GRPC_OP_COMPLETE && e.success;
 }
 
 static void queue_close(grpc_completion_queue *queue)
 {
     grpc_completion_queue_shutdown(queue);
-    while (grpc_completion_queue_pluck(queue, NULL, gpr_inf_future(GPR_CLOCK_MONOTONIC), NULL).type !=
-           GRPC_QUEUE_SHUTDOWN) { }
+    gpr_timespec never = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    grpc_event e;
+    do e = grpc_completion_queue_pluck(queue, NULL, never, NULL);
+    while (e.type != GRPC_QUEUE_SHUTDOWN);
     grpc_completion_queue_destroy(queue);
 }
 
 static gpr_timespec after_ms(uint32_t ms)
 {
-    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis((int64_t)ms, GPR_TIMESPAN));
+    gpr_timespec span = gpr_time_from_millis((int64_t)ms, GPR_TIMESPAN);
+    return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), span);
 }
 
 static grpc_channel *channel_make(const rpc_client_options *o, bool local)
@@ -781,7 +796,8 @@ static grpc_channel *channel_make(const rpc_client_options *o, bool local)
                                    {.string = (char *)"lethe/" LETHE_VERSION}};
     const grpc_channel_args args = {a.count, a.list};
     grpc_channel_credentials *credentials = o->ca_pem
-        ? grpc_ssl_credentials_create_ex(o->ca_pem, NULL, NULL, NULL) : grpc_insecure_credentials_create();
+        ? grpc_ssl_credentials_create_ex(o->ca_pem, NULL, NULL, NULL)
+        : grpc_insecure_credentials_create();
     if (credentials == NULL) return NULL;
     grpc_channel *channel = grpc_channel_create(o->server, credentials, &args);
     grpc_channel_credentials_release(credentials);
@@ -820,7 +836,8 @@ result rpc_client_open(rpc_client **out, const rpc_client_options *o)
     bool local;
     TRY(rpc_address_check(o->server, &local));
     if (o->ca_pem == NULL && !local)
-        return fail(E_INVALID, "without TLS only a loopback address or unix:/PATH is talked to: pass the "
+        return fail(E_INVALID,
+                    "without TLS only a loopback address or unix:/PATH is talked to: pass the "
                                "server's certificate with --ca");
     sigset_t before;
     signals_block(&before);
@@ -834,7 +851,8 @@ result rpc_client_open(rpc_client **out, const rpc_client_options *o)
         memcpy(c->authorization, "Bearer ", 7);
         memcpy(c->authorization + 7, o->token, size);
     }
-    result r = c->channel ? client_connect(c, o) : fail(E_INVALID, "the trusted certificate cannot be read");
+    result r = c->channel ? client_connect(c, o)
+                          : fail(E_INVALID, "the trusted certificate cannot be read");
     if (is_ok(r)) *out = c;
     else rpc_client_close(&c);
     return r;
@@ -871,13 +889,16 @@ result rpc_stream_open(rpc_stream **out, rpc_client *c, const char *path, uint32
     grpc_metadata_array_init(&s->trailers);
     s->status_text = grpc_empty_slice();
     s->queue = grpc_completion_queue_create_for_pluck(NULL);
-    gpr_timespec deadline = deadline_ms ? after_ms(deadline_ms) : gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    gpr_timespec deadline = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+    if (deadline_ms != 0) deadline = after_ms(deadline_ms);
     grpc_slice method = grpc_slice_from_copied_string(path);
-    s->core = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue, method, NULL,
+    s->core = grpc_channel_create_call(c->channel, NULL, GRPC_PROPAGATE_DEFAULTS, s->queue, method,
+                                       NULL,
                                        deadline, NULL);
     grpc_slice_unref(method);
+    const char *credential = c->authorization ? c->authorization : "";
     grpc_metadata token = {.key = grpc_slice_from_static_string("authorization"),
-                           .value = grpc_slice_from_copied_string(c->authorization ? c->authorization : "")};
+                           .value = grpc_slice_from_copied_string(credential)};
     grpc_op ops[3] = {{.op = GRPC_OP_SEND_INITIAL_METADATA}, {.op = GRPC_OP_RECV_INITIAL_METADATA},
                       {.op = GRPC_OP_RECV_STATUS_ON_CLIENT}};
     ops[0].data.send_initial_metadata.count = c->authorization ? 1 : 0;

@@ -8,7 +8,7 @@
 
 #include "base.h"
 
-/* ---- server -------------------------------------------------------------------------------------- */
+/* ---- server ---------------------------------------------------------------------------------- */
 typedef struct rpc_server rpc_server;
 typedef struct rpc_call rpc_call;
 
@@ -28,7 +28,7 @@ typedef struct {
     uint32_t keepalive_ms;          /* 0: 120,000 */
     /* For health: services reported SERVING besides "" (borrowed, NULL-terminated list). */
     const char *const *services;
-    bytes descriptor_set;           /* FileDescriptorSet with imports, for reflection; may be empty */
+    bytes descriptor_set;           /* FileDescriptorSet with imports, for reflection, or empty */
 } rpc_server_options;
 
 /* Binds and serves at once; health and reflection (v1alpha and v1) are built in. */
@@ -54,7 +54,7 @@ MUST_USE result rpc_call_send(rpc_call *call, bytes message);
 bool rpc_call_cancelled(const rpc_call *call);
 uint64_t rpc_call_deadline_mono_ms(const rpc_call *call);        /* 0: none */
 
-/* ---- client ---------------------------------------------------------------------------------------- */
+/* ---- client ---------------------------------------------------------------------------------- */
 typedef struct rpc_client rpc_client;
 typedef struct rpc_stream rpc_stream;
 

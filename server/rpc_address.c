@@ -69,7 +69,8 @@ result rpc_address_check(const char *address, bool *local)
     if (is_unix(address)) {
         size_t size = strlen(unix_path(address));
         if (size == 0 || size >= sizeof((struct sockaddr_un *)0)->sun_path)
-            return fail(E_INVALID, "the path of a Unix socket has 1 to 107 bytes; this one has %zu", size);
+            return fail(E_INVALID,
+                        "the path of a Unix socket has 1 to 107 bytes; this one has %zu", size);
         *local = true;
         return OK;
     }
@@ -118,7 +119,8 @@ result rpc_address_usable(const char *address)
         if (fd < 0) continue;
         int on = 1;
         (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (a->ai_family == AF_INET6) (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+        if (a->ai_family == AF_INET6) (void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on,
+                                                       sizeof on);
         if (bind(fd, a->ai_addr, a->ai_addrlen) == 0) {
             bound++;
         } else if (errno == EADDRINUSE) {

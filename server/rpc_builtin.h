@@ -15,7 +15,7 @@ typedef struct {
 
 typedef struct {
     rpc_method method;
-    bool ends_at_stop;              /* a stream without an end of its own: cancelled when stop begins */
+    bool ends_at_stop;              /* no end of its own: cancelled when stop begins */
 } rpc_builtin_method;
 
 extern const rpc_builtin_method rpc_builtin_methods[];

@@ -9,8 +9,10 @@
 enum { REQUEST_MAX_BYTES = 4096, RESPONSE_MAX_BYTES = 2 << 20, FILES_MAX = 128 };
 
 /* ServerReflectionRequest and ServerReflectionResponse. */
-enum { ASK_FILE = 3, ASK_SYMBOL = 4, ASK_EXTENSION = 5, ASK_EXTENSION_NUMBERS = 6, ASK_SERVICES = 7 };
-enum { TELL_HOST = 1, TELL_REQUEST = 2, TELL_FILES = 4, TELL_EXTENSION_NUMBERS = 5, TELL_SERVICES = 6,
+enum { ASK_FILE = 3, ASK_SYMBOL = 4, ASK_EXTENSION = 5, ASK_EXTENSION_NUMBERS = 6,
+    ASK_SERVICES = 7 };
+enum { TELL_HOST = 1, TELL_REQUEST = 2, TELL_FILES = 4, TELL_EXTENSION_NUMBERS = 5,
+    TELL_SERVICES = 6,
        TELL_ERROR = 7 };
 
 const rpc_builtin_method rpc_builtin_methods[] = {
@@ -21,7 +23,7 @@ const rpc_builtin_method rpc_builtin_methods[] = {
 };
 const size_t rpc_builtin_method_count = sizeof rpc_builtin_methods / sizeof rpc_builtin_methods[0];
 
-/* ---- the descriptor set ---------------------------------------------------------------------------- */
+/* ---- the descriptor set ---------------------------------------------------------------------- */
 
 typedef enum { LEVEL_FILE, LEVEL_MESSAGE, LEVEL_ENUM, LEVEL_SERVICE, LEVEL_LEAF } level;
 
@@ -30,8 +32,10 @@ static bool declares(level at, uint32_t field, level *what)
 {
     static const struct { level at; uint32_t field; level what; } table[] = {
         {LEVEL_FILE, 4, LEVEL_MESSAGE}, {LEVEL_FILE, 5, LEVEL_ENUM}, {LEVEL_FILE, 6, LEVEL_SERVICE},
-        {LEVEL_FILE, 7, LEVEL_LEAF}, {LEVEL_MESSAGE, 2, LEVEL_LEAF}, {LEVEL_MESSAGE, 3, LEVEL_MESSAGE},
-        {LEVEL_MESSAGE, 4, LEVEL_ENUM}, {LEVEL_MESSAGE, 6, LEVEL_LEAF}, {LEVEL_MESSAGE, 8, LEVEL_LEAF},
+        {LEVEL_FILE, 7, LEVEL_LEAF}, {LEVEL_MESSAGE, 2, LEVEL_LEAF}, {LEVEL_MESSAGE, 3,
+            LEVEL_MESSAGE},
+        {LEVEL_MESSAGE, 4, LEVEL_ENUM}, {LEVEL_MESSAGE, 6, LEVEL_LEAF}, {LEVEL_MESSAGE, 8,
+            LEVEL_LEAF},
         {LEVEL_ENUM, 2, LEVEL_LEAF}, {LEVEL_SERVICE, 2, LEVEL_LEAF},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -129,7 +133,8 @@ static void files_put(buf *out, const file_list *files, size_t first)
         reader r = reader_of(files->list[order[i]]);
         wire_field f;
         while (wire_next(&r, &f)) {
-            size_t import = f.number == 3 && f.delimited ? file_by_name(files, f.data) : files->count;
+            size_t import = f.number == 3 && f.delimited ? file_by_name(files,
+                                                                        f.data) : files->count;
             if (import == files->count || known[import]) continue;
             known[import] = true;
             order[count++] = import;
@@ -137,7 +142,7 @@ static void files_put(buf *out, const file_list *files, size_t first)
     }
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers --------------------------------------------------------------------------------- */
 
 static bytes service_of(const char *path)
 {

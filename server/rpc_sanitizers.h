@@ -19,6 +19,9 @@
 /* c-ares keeps ten bytes of each resolved host name. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libcares.so\n"; }
+/* Standard error belongs to the programs. */
+const char *__lsan_default_options(void);
+const char *__lsan_default_options(void) { return "print_suppressions=0"; }
 #endif
 
 #ifdef LETHE_TSAN

@@ -27,10 +27,12 @@ result rpc_connect_failed(const char *server, const char *account, bool has_ca)
     memcpy(why, from, size);
     why[size] = '\0';
     if (strcasestr(why, "verify failed") || strcasestr(why, "verify_failed"))
-        return fail(E_UNAVAILABLE, "cannot reach %s: its certificate is not trusted: pass its own with --ca",
+        return fail(E_UNAVAILABLE,
+                    "cannot reach %s: its certificate is not trusted: pass its own with --ca",
                     server);
     if (strcasestr(why, "peer name") || strcasestr(why, "hostname verification"))
-        return fail(E_UNAVAILABLE, "cannot reach %s: its certificate was made for other names", server);
+        return fail(E_UNAVAILABLE, "cannot reach %s: its certificate was made for other names",
+                    server);
     return fail(E_UNAVAILABLE, "cannot reach %s: %s%s", server, why,
                 has_ca ? "" : " (a server with TLS needs --ca)");
 }

@@ -2,7 +2,8 @@
 
 /* A server may answer before it has read the request, when sending fails: what counts is what it
  * answered. */
-result rpc_unary(rpc_client *c, const char *path, bytes request, buf *response, uint32_t deadline_ms)
+result rpc_unary(rpc_client *c, const char *path, bytes request, buf *response,
+                 uint32_t deadline_ms)
 {
     rpc_stream *s;
     TRY(rpc_stream_open(&s, c, path, deadline_ms));
@@ -12,7 +13,8 @@ result rpc_unary(rpc_client *c, const char *path, bytes request, buf *response, 
     bool end;
     bool fits = is_ok(rpc_stream_receive(s, response, &end));
     TRY(rpc_stream_finish(&s));
-    if (!fits) return fail(E_EXHAUSTED, "the response is larger than the %zu bytes there is room for",
+    if (!fits) return fail(E_EXHAUSTED,
+                           "the response is larger than the %zu bytes there is room for",
                            response->limit);
     return end ? fail(E_INTERNAL, "the server answered without a message") : OK;
 }

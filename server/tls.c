@@ -38,9 +38,11 @@ static result names_join(buf *out, const char *const *names, size_t count)
     buf_append_str(out, "DNS:localhost,IP:127.0.0.1,IP:::1");
     for (size_t i = 0; i < count; i++) {
         struct in6_addr address;
-        bool ip = inet_pton(AF_INET, names[i], &address) == 1 || inet_pton(AF_INET6, names[i], &address) == 1;
+        bool ip = inet_pton(AF_INET, names[i], &address) == 1 || inet_pton(AF_INET6, names[i],
+                                                                           &address) == 1;
         if (!ip && !is_dns_name(names[i]))
-            return fail(E_INVALID, "name %zu for the certificate is neither a host name nor an address", i + 1);
+            return fail(E_INVALID,
+                "name %zu for the certificate is neither a host name nor an address", i + 1);
         buf_printf(out, ",%s:%s", ip ? "IP" : "DNS", names[i]);
     }
     return buf_check(out);
@@ -76,7 +78,8 @@ static result certificate_fill(X509 *cert, EVP_PKEY *key, const char *names)
     if (X509_set_version(cert, X509_VERSION_3) != 1 ||
         X509_gmtime_adj(X509_getm_notBefore(cert), -3600) == NULL ||   /* clocks differ a little */
         X509_time_adj_ex(X509_getm_notAfter(cert), TLS_DAYS, 0, NULL) == NULL ||
-        X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const uint8_t *)"lethe", -1, -1, 0) != 1 ||
+        X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const uint8_t *)"lethe", -1, -1,
+                                   0) != 1 ||
         X509_set_issuer_name(cert, subject) != 1 || X509_set_pubkey(cert, key) != 1)
         return openssl_failed("fields");
     TRY(serial_set(cert));

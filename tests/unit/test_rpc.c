@@ -18,7 +18,7 @@ extern const size_t lethe_descriptor_set_size;
 
 enum { CALL_MS = 60000, STOP_MS = 600000, SPIN_STEPS_MAX = 10000 };
 
-/* ---- the server under test ------------------------------------------------------------------------- */
+/* ---- the server under test ------------------------------------------------------------------- */
 
 typedef struct {
     pthread_mutex_t mutex;
@@ -240,7 +240,7 @@ static rpc_stream *stream_running(rpc_client *c, const char *path, uint32_t dead
     return s;
 }
 
-/* ---- shapes of calls ------------------------------------------------------------------------------- */
+/* ---- shapes of calls ------------------------------------------------------------------------- */
 
 static void shapes(bool tls)
 {
@@ -304,7 +304,8 @@ static void statuses_and_sentences(void)
         E_UNAUTHENTICATED};
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
         uint8_t request[] = {(uint8_t)codes[i], 'n', 'o', ':', 0xc3, 0xa9, '%', 'd'};
-        result r = rpc_unary(p.client, "/test.Test/Fail", bytes_of(request, sizeof request), &b, CALL_MS);
+        result r = rpc_unary(p.client, "/test.Test/Fail", bytes_of(request, sizeof request), &b,
+                             CALL_MS);
         CHECK(r.code == codes[i]);
         CHECK(strcmp(r.message, "no:\xc3\xa9%d") == 0);
     }
@@ -330,7 +331,8 @@ static void unknown_method_is_unimplemented_at_once(void)
     buf_init(&b, 4096);
     /* No deadline: an answer must come by itself. More calls than there are request slots. */
     for (int i = 0; i < 150; i++)
-        CHECK_FAILS(rpc_unary(p.client, "/lethe.v1.Nothing/At", bytes_str("x"), &b, 0), E_UNIMPLEMENTED);
+        CHECK_FAILS(rpc_unary(p.client, "/lethe.v1.Nothing/At", bytes_str("x"), &b, 0),
+                    E_UNIMPLEMENTED);
     CHECK_FAILS(rpc_unary(p.client, "/test.Test/Cha", bytes_str("x"), &b, 0), E_UNIMPLEMENTED);
     CHECK_FAILS(rpc_unary(p.client, "/test.Test/Chatt", bytes_str("x"), &b, 0), E_UNIMPLEMENTED);
     buf_free(&b);
@@ -371,7 +373,7 @@ static void metadata_reaches_the_handler(void)
     pair_close(&p);
 }
 
-/* ---- ends of calls --------------------------------------------------------------------------------- */
+/* ---- ends of calls --------------------------------------------------------------------------- */
 
 static void deadline_ends_client_and_handler(void)
 {
@@ -475,14 +477,15 @@ static void oversize_messages(void)
     CHECK_FAILS(rpc_unary(small, "/test.Test/Chat", bytes_of(big, 1001), &b, CALL_MS), E_EXHAUSTED);
     buf tiny;
     buf_init(&tiny, 10);
-    CHECK_FAILS(rpc_unary(p.client, "/test.Test/Chat", bytes_of(big, 11), &tiny, CALL_MS), E_EXHAUSTED);
+    CHECK_FAILS(rpc_unary(p.client, "/test.Test/Chat", bytes_of(big, 11), &tiny, CALL_MS),
+                E_EXHAUSTED);
     buf_free(&tiny);
     rpc_client_close(&small);
     buf_free(&b);
     pair_close(&p);
 }
 
-/* ---- many calls ------------------------------------------------------------------------------------ */
+/* ---- many calls ------------------------------------------------------------------------------ */
 
 static void two_hundred_at_once(void)
 {
@@ -494,7 +497,8 @@ static void two_hundred_at_once(void)
     buf_init(&b, 4096);
     char text[32];
     bool end;
-    for (int i = 0; i < STREAMS; i++) CHECK_OK(rpc_stream_open(&s[i], p.client, "/test.Test/Chat", 0));
+    for (int i = 0; i < STREAMS; i++) CHECK_OK(rpc_stream_open(&s[i], p.client, "/test.Test/Chat",
+                                                               0));
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < STREAMS; i++) {
             snprintf(text, sizeof text, "%d of round %d", i, round);
@@ -569,7 +573,7 @@ static void callers_in_threads(void)
     pair_close(&p);
 }
 
-/* ---- the server's own ends --------------------------------------------------------------------------- */
+/* ---- the server's own ends ------------------------------------------------------------------- */
 
 static bool mark_is(void *ctx, const void *mark)
 {
@@ -639,14 +643,17 @@ static void health(void)
     for (int i = 0; i < 2; i++) {
         buf_clear(&request);
         wire_put_bytes(&request, 1, bytes_str(known[i]));
-        CHECK_OK(rpc_unary(p.client, "/grpc.health.v1.Health/Check", buf_bytes(&request), &b, CALL_MS));
+        CHECK_OK(rpc_unary(p.client, "/grpc.health.v1.Health/Check", buf_bytes(&request), &b,
+                           CALL_MS));
         CHECK(b.size == 2 && b.data[0] == 0x08 && b.data[1] == 1);
     }
     buf_clear(&request);
     wire_put_bytes(&request, 1, bytes_str("test.Tes"));
-    CHECK_FAILS(rpc_unary(p.client, "/grpc.health.v1.Health/Check", buf_bytes(&request), &b, CALL_MS),
+    CHECK_FAILS(rpc_unary(p.client, "/grpc.health.v1.Health/Check", buf_bytes(&request), &b,
+                          CALL_MS),
                 E_NOT_FOUND);
-    CHECK_FAILS(rpc_unary(p.client, "/grpc.health.v1.Health/Check", bytes_str("\x0a\xff"), &b, CALL_MS),
+    CHECK_FAILS(rpc_unary(p.client, "/grpc.health.v1.Health/Check", bytes_str("\x0a\xff"), &b,
+                          CALL_MS),
                 E_INVALID);
     buf_free(&request);
     buf_free(&b);
@@ -758,7 +765,8 @@ static void stop_ignores_idle_connections(void)
 {
     pair p = pair_open(true, 0);
     NEED(p.client != NULL);
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)rpc_server_port(p.server)),
+    struct sockaddr_in to = {.sin_family = AF_INET,
+        .sin_port = htons((uint16_t)rpc_server_port(p.server)),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int silent = socket(AF_INET, SOCK_STREAM, 0);
     CHECK(connect(silent, (const struct sockaddr *)&to, sizeof to) == 0);
@@ -769,7 +777,7 @@ static void stop_ignores_idle_connections(void)
     pair_close(&p);
 }
 
-/* ---- reflection -------------------------------------------------------------------------------------- */
+/* ---- reflection ------------------------------------------------------------------------------ */
 
 /* Whether a repeated sub-message of field 1 has this name in its own field 1. */
 static bool has_name(const buf *b, const char *name, bool only_first)
@@ -790,7 +798,8 @@ static void reflection(void)
     static const char *const symbols[] = {"lethe.v1.Answers", "lethe.v1.Answers.Ask",
         "lethe.v1.AskRequest", "lethe.v1.AskRequest.question", "lethe.v1.PromptOrder",
         "lethe.v1.PROMPT_ORDER_PASSAGES_FIRST", "lethe.v1.AskFrame.frame"};
-    static const char *const absent[] = {"", ".", "lethe", "lethe.v1", "lethe.v1.", "lethe.v1.Answer",
+    static const char *const absent[] = {"", ".", "lethe", "lethe.v1", "lethe.v1.",
+        "lethe.v1.Answer",
         "lethe.v1.Answers.", "lethe.v1.Answers.Ask.", "lethe.v1.Answers.Ask.x", "Answers",
         "lethe.v1.PromptOrder.PROMPT_ORDER_PASSAGES_FIRST.x", "lethe.v2.Answers"};
     buf b;
@@ -834,14 +843,15 @@ static void wire_refuses_malformed_bytes(void)
         {"", 0, true}, {"\x08\x01", 2, true}, {"\x0a\x00", 2, true}, {"\x0a", 1, false},
         {"\x0a\x01", 2, false}, {"\x00\x01", 2, false}, {"\x0b", 1, false}, {"\x0f", 1, false},
         {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, false},
-        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, false}, {"\x0d\x01\x02\x03", 4, false},
+        {"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12, false}, {"\x0d\x01\x02\x03", 4,
+            false},
         {"\x09\x01\x02\x03\x04\x05\x06\x07\x08", 9, true}, {"\x08\x80", 2, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         CHECK(wire_valid(bytes_of(cases[i].data, cases[i].size)) == cases[i].valid);
 }
 
-/* ---- addresses and TLS ------------------------------------------------------------------------------- */
+/* ---- addresses and TLS ----------------------------------------------------------------------- */
 
 static void addresses(void)
 {
@@ -851,16 +861,19 @@ static void addresses(void)
         {"0.0.0.0:1", E_OK, false}, {"[::]:1", E_OK, false}, {"example.org:443", E_OK, false},
         {"128.0.0.1:1", E_OK, false}, {"127.0.0.1.example.org:1", E_OK, false},
         {"localhost.example.org:1", E_OK, false}, {"[::ffff:1.2.3.4]:1", E_OK, false},
-        {"", E_INVALID, false}, {":1", E_INVALID, false}, {"a", E_INVALID, false}, {"a:", E_INVALID, false},
+        {"", E_INVALID, false}, {":1", E_INVALID, false}, {"a", E_INVALID, false}, {"a:",
+            E_INVALID, false},
         {"a:b", E_INVALID, false}, {"a:65536", E_INVALID, false}, {"a:-1", E_INVALID, false},
         {"::1:80", E_INVALID, false}, {"[::1:80", E_INVALID, false}, {"[]:80", E_INVALID, false},
-        {"unix:", E_INVALID, false}, {"a:1 ", E_INVALID, false}, {"dns:///localhost:1", E_INVALID, false},
+        {"unix:", E_INVALID, false}, {"a:1 ", E_INVALID, false}, {"dns:///localhost:1", E_INVALID,
+            false},
         {"]:1", E_INVALID, false}, {"[:1", E_INVALID, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bool local;
         result r = rpc_address_check(cases[i].text, &local);
-        if (r.code != cases[i].code || (is_ok(r) && local != cases[i].local)) printf("# %s\n", cases[i].text);
+        if (r.code != cases[i].code || (is_ok(r) && local != cases[i].local)) printf("# %s\n",
+                                                                                     cases[i].text);
         CHECK(r.code == cases[i].code);
         if (is_ok(r)) CHECK(local == cases[i].local);
     }
@@ -965,8 +978,10 @@ static void tls_errors_are_told(void)
 
 static void certificate_names(void)
 {
-    static const char *const names[] = {"127.0.0.2", "server.example", "*.svc.example", "2001:db8::1"};
-    static const char *const bad[] = {"", "a b", "x,DNS:evil", "a\nb", "-a", ".", "*.", "a_b", "@x"};
+    static const char *const names[] = {"127.0.0.2", "server.example", "*.svc.example",
+        "2001:db8::1"};
+    static const char *const bad[] = {"", "a b", "x,DNS:evil", "a\nb", "-a", ".", "*.", "a_b",
+        "@x"};
     buf c, k;
     buf_init(&c, 8192);
     buf_init(&k, 8192);
