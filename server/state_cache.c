@@ -149,7 +149,7 @@ void state_cache_put(state_cache *c, uint64_t generation, id128 principal,
     entry *e = mem_alloc(sizeof *e);
     e->principal = principal;
     memcpy(e->key, key, HASH_BYTES);
-    memcpy(e->sources, sources, source_count * sizeof *sources);
+    if (source_count) memcpy(e->sources, sources, source_count * sizeof *sources);
     e->source_count = source_count;
     buf_init(&e->sealed, snapshot.size * 2 + 4096);
     result r = seal_value(seal_key, bytes_of(key, HASH_BYTES), snapshot, &e->sealed);
