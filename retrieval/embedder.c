@@ -156,10 +156,10 @@ void embedder_close(embedder **e)
 
 uint32_t embedder_dimensions(const embedder *e) { return e->dimensions; }
 
-static void add_row(const embedder *e, uint32_t id, float *sum)
+static void add_row(const embedder *e, uint32_t id, float weight, float *sum)
 {
     size_t row = e->mapping ? e->mapping[id] : id;
-    float weight = e->weights ? e->weights[id] : 1.0f;
+    if (e->weights) weight *= e->weights[id];
     if (e->small != NULL) {
         const int8_t *v = e->small + row * e->dimensions;
         for (uint32_t d = 0; d < e->dimensions; d++) sum[d] += weight * (float)v[d];
@@ -169,26 +169,35 @@ static void add_row(const embedder *e, uint32_t id, float *sum)
     }
 }
 
-bool embedder_embed(const embedder *e, bytes text, float *vector)
+uint32_t embedder_add(const embedder *e, bytes text, float weight, float *vector)
 {
     buf ids;
     /* Decomposition can lengthen a text; four ids a byte is more than it can yield. */
     buf_init(&ids, (text.size + 4) * IDS_PER_BYTE * sizeof(uint32_t));
     wordpiece_encode(e->tokenizer, text, &ids);
-    size_t known = 0;
-    memset(vector, 0, e->dimensions * sizeof *vector);
+    uint32_t known = 0, unknown = wordpiece_unknown(e->tokenizer);
+    for (size_t at = 0; at + 4 <= ids.size; at += 4) known += memcmp(ids.data + at, &unknown, 4) != 0;
     for (size_t at = 0; at + 4 <= ids.size; at += 4) {
         uint32_t id;
         memcpy(&id, ids.data + at, 4);
-        if (id == wordpiece_unknown(e->tokenizer)) continue;
-        add_row(e, id, vector);
-        known++;
+        if (id != unknown) add_row(e, id, weight, vector);
     }
     buf_free(&ids);
+    return known;
+}
+
+bool embedder_finish(const embedder *e, uint32_t known, float *vector)
+{
     double square = 0;
     for (uint32_t d = 0; d < e->dimensions; d++) square += (double)vector[d] * (double)vector[d];
-    float scale = known == 0 ? 0 : 1 / (float)known;
-    if (e->normalize) scale = square > 0 ? (float)(1 / sqrt(square)) : 0;
+    float scale = square > 0 ? (float)(1 / sqrt(square)) : 0;
+    if (!e->normalize) scale = known > 0 ? 1 / (float)known : 0;
     for (uint32_t d = 0; d < e->dimensions; d++) vector[d] *= scale;
-    return known > 0 && square > 0;
+    return square > 0;
+}
+
+bool embedder_embed(const embedder *e, bytes text, float *vector)
+{
+    memset(vector, 0, e->dimensions * sizeof *vector);
+    return embedder_finish(e, embedder_add(e, text, 1, vector), vector);
 }

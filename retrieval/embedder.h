@@ -21,5 +21,9 @@ void embedder_close(embedder **e);
 uint32_t embedder_dimensions(const embedder *e);
 /* vector: (dimensions). text: valid UTF-8. Thread-safe. Returns whether any token was known. */
 bool embedder_embed(const embedder *e, bytes text, float *vector);
+/* vector += weight x the sum of the text's known tokens (not scaled). Returns how many are known. */
+uint32_t embedder_add(const embedder *e, bytes text, float weight, float *vector);
+/* Scales to length 1, or by 1 / known where the embedder's config says so; false for a zero vector. */
+bool embedder_finish(const embedder *e, uint32_t known, float *vector);
 
 #endif

@@ -3,9 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Tuned on the development questions, not on the test collection; see tests/bench/lethe_eval_retrieval. */
-const lexical_weights LEXICAL_WEIGHTS = {1.2f, 0.75f, 0.3f};
-
 typedef struct { uint32_t row, times; } posting;
 
 typedef struct {
@@ -138,8 +135,9 @@ static void entry_reserve(lexical *lx, entry *e, uint32_t count)
 
 typedef struct { lexical *lx; uint32_t row; } appending;
 
-static void append_term(void *ctx, bytes term)
+static void append_term(void *ctx, bytes term, bytes word)
 {
+    (void)word;
     appending *a = ctx;
     entry *e = table_add(a->lx, term);
     a->lx->rows[a->row].length++;
@@ -351,8 +349,9 @@ uint32_t lexical_query_find(const lexical_query *q, bytes term)
     return i;
 }
 
-static void query_term(void *ctx, bytes term)
+static void query_term(void *ctx, bytes term, bytes word)
 {
+    (void)word;
     lexical_query *q = ctx;
     uint32_t i = lexical_query_find(q, term);
     if (i == LEXICAL_QUERY_TERMS_MAX) return;

@@ -51,7 +51,6 @@ typedef struct {
 void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_totals *totals);
 
 typedef struct { float k1, b, document_share; } lexical_weights;
-extern const lexical_weights LEXICAL_WEIGHTS;
 /* scores (rows) += BM25 of each chunk: (1 - share) x chunk level + share x document level. Added up
  * in query-term order. A row in which (document and all) no term occurs keeps 0. */
 void lexical_score(const lexical *lx, const lexical_query *q, const lexical_totals *totals,

@@ -13,13 +13,13 @@
 #include "mutant.h"
 #include "slots.h"
 
-enum { POOL = 200 };
+enum { POOL = 200, WINDOW = 3 };
 
 /* Fixed on the development questions (tests/bench/lethe_eval_retrieval --qa), never on the test
  * collection. */
 const search_weights SEARCH_WEIGHTS = {
     .lexical = {1.2f, 0.75f, 0.3f}, .fusion = FUSE_SCALED, .dense_share = 0.3f,
-    .rank_constant = 60, .dense_document_share = 0,
+    .rank_constant = 60, .window_share = 0.3f, .rarity = 0.5f,
 };
 
 typedef struct { slot *s; compartment *c; float *lexical; } view;
@@ -28,6 +28,7 @@ typedef struct {
     uint32_t view, row, chunk;
     id128 document;
     float dense, lexical, score;
+    float nearness;                /* what fusion takes for dense: the cosine, or that after feedback */
 } candidate;
 
 typedef struct {
@@ -150,6 +151,31 @@ static void search_end(search *q)
     mem_free(q->slots);
 }
 
+typedef struct { search *q; uint32_t known; } weighing;
+
+static void weigh_word(void *ctx, bytes term, bytes word)
+{
+    weighing *w = ctx;
+    uint32_t i = lexical_query_find(w->q->query, term);
+    if (i == w->q->query->count) return;
+    float weight = powf(lexical_idf(w->q->totals, i), w->q->weights->rarity);
+    w->known += embedder_add(w->q->r->embedder, word, weight, w->q->vector);
+}
+
+/* The query's vector: its words weighted by how rare they are in what the reader may read, where a
+ * collection's own common words say little. Function words are left out, unless there is nothing else. */
+static bool embed_query(search *q, bytes query)
+{
+    terms *t;
+    weighing w = {q, 0};
+    if (q->weights->rarity <= 0) return embedder_embed(q->r->embedder, query, q->vector);
+    terms_open(&t);
+    terms_each(t, query, weigh_word, &w);
+    terms_close(&t);
+    if (w.known == 0) return embedder_embed(q->r->embedder, query, q->vector);
+    return embedder_finish(q->r->embedder, w.known, q->vector);
+}
+
 /* ---- candidates --------------------------------------------------------------------------------- */
 
 static int by_identity(const candidate *a, const candidate *b)
@@ -230,6 +256,30 @@ static result lexical_pool(search *q)
     return OK;
 }
 
+/* Inner product with the chunk, and in part with the mean of what stands around it in its document (up
+ * to WINDOW chunks to each side): a passage is about what its section is about. */
+static float nearness(const search *q, const candidate *c, const float *vector)
+{
+    const dense *vectors = q->views[c->view].c->vectors;
+    float share = q->weights->window_share, own = dense_dot(vectors, c->row, vector);
+    if (share <= 0) return own;
+    uint32_t dimensions = embedder_dimensions(q->r->embedder), rows = dense_rows(vectors);
+    uint32_t first = c->row - (c->chunk < WINDOW ? c->chunk : WINDOW);
+    double dot = 0, square = 0;
+    float sum[dimensions];
+    memset(sum, 0, sizeof sum);
+    for (uint32_t row = first; row < rows && row <= c->row + WINDOW; row++) {
+        if (!id_equal(dense_key_of(vectors, row).document, c->document)) break;
+        const float *v = dense_vector(vectors, row);
+        for (uint32_t d = 0; d < dimensions; d++) sum[d] += v[d];
+    }
+    for (uint32_t d = 0; d < dimensions; d++) {
+        dot += (double)sum[d] * (double)vector[d];
+        square += (double)sum[d] * (double)sum[d];
+    }
+    return (1 - share) * own + share * (square > 0 ? (float)(dot / sqrt(square)) : 0);
+}
+
 /* One entry a chunk, with both scores. */
 static void complete_candidates(search *q, bool with_vector)
 {
@@ -241,6 +291,7 @@ static void complete_candidates(search *q, bool with_vector)
         if (kept > 0 && by_identity(&q->candidates[kept - 1], c) == 0) continue;
         const view *w = &q->views[c->view];
         c->dense = with_vector ? dense_dot(w->c->vectors, c->row, q->vector) : 0;
+        c->nearness = with_vector ? nearness(q, c, q->vector) : 0;
         c->lexical = w->lexical != NULL ? w->lexical[c->row] : 0;
         q->candidates[kept++] = *c;
     }
@@ -249,48 +300,30 @@ static void complete_candidates(search *q, bool with_vector)
 
 /* ---- fusion ------------------------------------------------------------------------------------- */
 
-/* Lends a chunk part of the dense score of its document's best candidate. They stand by document. */
-static void share_within_documents(search *q, float *cosine)
-{
-    float share = q->weights->dense_document_share;
-    for (size_t from = 0; from < q->candidate_count;) {
-        size_t end = from;
-        float best = -INFINITY;
-        for (; end < q->candidate_count &&
-               id_equal(q->candidates[end].document, q->candidates[from].document); end++)
-            best = fmaxf(best, q->candidates[end].dense);
-        for (; from < end; from++)
-            cosine[from] = (1 - share) * q->candidates[from].dense + share * best;
-    }
-}
-
 static void fuse_scaled(search *q)
 {
     float low = INFINITY, high = -INFINITY, top = 0, w = q->weights->dense_share;
-    float *cosine = mem_alloc_array(q->candidate_count, sizeof *cosine);
-    share_within_documents(q, cosine);
-    for (size_t i = 0; i < q->candidate_count; i++) {
-        low = fminf(low, cosine[i]);
-        high = fmaxf(high, cosine[i]);
+        for (size_t i = 0; i < q->candidate_count; i++) {
+        low = fminf(low, q->candidates[i].nearness);
+        high = fmaxf(high, q->candidates[i].nearness);
         top = fmaxf(top, q->candidates[i].lexical);
     }
     for (size_t i = 0; i < q->candidate_count; i++) {
         candidate *c = &q->candidates[i];
-        float d = high > low ? (cosine[i] - low) / (high - low) : 0;
+        float d = high > low ? (c->nearness - low) / (high - low) : 0;
         float l = top > 0 ? c->lexical / top : 0;
         c->score = w * d + (1 - w) * l;
     }
-    wipe_free(cosine, q->candidate_count * sizeof *cosine);
 }
 
 static void add_ranks(search *q, float weight, bool by_cosine)
 {
     for (size_t i = 0; i < q->candidate_count; i++) {
         candidate *c = &q->candidates[i];
-        float mine = by_cosine ? c->dense : c->lexical;
+        float mine = by_cosine ? c->nearness : c->lexical;
         uint32_t rank = 1;
         for (size_t j = 0; j < q->candidate_count; j++)
-            rank += (by_cosine ? q->candidates[j].dense : q->candidates[j].lexical) > mine;
+            rank += (by_cosine ? q->candidates[j].nearness : q->candidates[j].lexical) > mine;
         if (by_cosine || mine > 0) c->score += weight / (q->weights->rank_constant + (float)rank);
     }
 }
@@ -308,6 +341,32 @@ static void fuse(search *q, search_mode mode)
     }
     if (q->candidate_count > 1)
         qsort(q->candidates, q->candidate_count, sizeof *q->candidates, best_first);
+}
+
+/* Pseudo-relevance feedback on the dense side: the query moves towards the best chunks of the first
+ * ranking, every candidate is measured again, and the ranking is made once more. The words of a short
+ * question seldom name its subject as the passages do; those that rank first on both counts do. */
+static void feed_back(search *q, search_mode mode)
+{
+    uint32_t dimensions = embedder_dimensions(q->r->embedder);
+    size_t count = q->weights->feedback_count;
+    if (count > q->candidate_count) count = q->candidate_count;
+    if (count == 0 || q->weights->feedback <= 0) return;
+    float *moved = mem_alloc_array(dimensions, sizeof *moved);
+    for (size_t i = 0; i < count; i++) {
+        const candidate *c = &q->candidates[i];
+        const float *v = dense_vector(q->views[c->view].c->vectors, c->row);
+        for (uint32_t d = 0; d < dimensions; d++) moved[d] += v[d];
+    }
+    for (uint32_t d = 0; d < dimensions; d++)
+        moved[d] = q->vector[d] + moved[d] * (q->weights->feedback / (float)count);
+    if (count > 1) qsort(q->candidates, q->candidate_count, sizeof *q->candidates, identity_order);
+    for (size_t i = 0; i < q->candidate_count; i++) {
+        candidate *c = &q->candidates[i];
+        c->nearness = nearness(q, c, moved);
+    }
+    wipe_free(moved, dimensions * sizeof *moved);
+    fuse(q, mode);
 }
 
 /* ---- hits --------------------------------------------------------------------------------------- */
@@ -371,12 +430,13 @@ result search_with(retrieval *r, const retrieval_scope *scope, const char *query
     result done = search_begin(&q, r, scope, bytes_str(query));
     q.weights = weights;
     /* A query without a known token has no direction: nothing is near to it. */
-    bool with_vector = embedder_embed(r->embedder, bytes_str(query), q.vector);
+    bool with_vector = is_ok(done) && embed_query(&q, bytes_str(query));
     if (is_ok(done) && with_vector && mode != SEARCH_LEXICAL) done = dense_pool(&q);
     if (is_ok(done) && mode != SEARCH_DENSE) done = lexical_pool(&q);
     if (is_ok(done)) {
         complete_candidates(&q, with_vector);
         fuse(&q, mode);
+        if (mode == SEARCH_HYBRID && with_vector) feed_back(&q, mode);
         done = make_hits(&q, k, a, hits, hit_count);
     }
     search_end(&q);
@@ -409,8 +469,9 @@ float retrieval_similarity(retrieval *r, bytes a, bytes b)
 
 typedef struct { const lexical_query *query; bool seen[LEXICAL_QUERY_TERMS_MAX]; } overlapping;
 
-static void overlap_term(void *ctx, bytes term)
+static void overlap_term(void *ctx, bytes term, bytes word)
 {
+    (void)word;
     overlapping *o = ctx;
     uint32_t i = lexical_query_find(o->query, term);
     if (i < o->query->count) o->seen[i] = true;

@@ -15,7 +15,10 @@ typedef struct {
     lexical_weights lexical;
     search_fusion fusion;
     float dense_share, rank_constant;
-    float dense_document_share;    /* part of a chunk's dense score that is its document's best chunk's */
+    float window_share;            /* part of a chunk's dense score that is its surroundings' */
+    float rarity;                  /* words of the query count as (their IDF)^rarity in its vector */
+    float feedback;                /* how far the query's vector moves towards the first ranking's best */
+    uint32_t feedback_count;       /* chunks of it */
 } search_weights;
 
 extern const search_weights SEARCH_WEIGHTS;

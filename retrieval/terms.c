@@ -74,7 +74,7 @@ static size_t fold_word(terms *t, bytes raw)
     return size;
 }
 
-static void emit(terms *t, bytes raw, void (*visit)(void *ctx, bytes term), void *ctx)
+static void emit(terms *t, bytes raw, terms_visit *visit, void *ctx)
 {
     size_t size = fold_word(t, raw);
     if (size == 0 || is_stop_word(t->word, size)) return;
@@ -86,7 +86,7 @@ static void emit(terms *t, bytes raw, void (*visit)(void *ctx, bytes term), void
     }
     if (stem_size == 0) return;
     memcpy(t->term, stem, stem_size);
-    visit(ctx, bytes_of(t->term, stem_size));
+    visit(ctx, bytes_of(t->term, stem_size), raw);
 }
 
 typedef enum { OTHER, WORD, SINGLE } kind;
@@ -103,7 +103,7 @@ static kind kind_of(uint32_t cp)
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO ? WORD : OTHER;
 }
 
-void terms_each(terms *t, bytes text, void (*visit)(void *ctx, bytes term), void *ctx)
+void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx)
 {
     size_t at = 0, start = 0, kept_end = 0, length = 0;      /* length: of the word, code points */
     while (at < text.size) {

@@ -13,7 +13,9 @@ enum { TERM_MAX_BYTES = 64, TERM_SOURCE_MAX = 40 };
 typedef struct terms terms;        /* a stemmer; belongs to one thread at a time */
 void terms_open(terms **out);
 void terms_close(terms **t);       /* wipes */
-/* Calls visit for each term in text order; term is borrowed within the visit, 1..TERM_MAX_BYTES. */
-void terms_each(terms *t, bytes text, void (*visit)(void *ctx, bytes term), void *ctx);
+/* Called for each term in text order: the term, 1..TERM_MAX_BYTES, borrowed within the visit, and the
+ * word in the text that it comes from. */
+typedef void terms_visit(void *ctx, bytes term, bytes word);
+void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx);
 
 #endif

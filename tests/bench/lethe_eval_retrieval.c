@@ -5,10 +5,10 @@
  *       documents of docs.jsonl (title, then text), queries.jsonl, qrels.tsv; a document's rank is that
  *       of its best chunk. nDCG@10 (linear gain, all queries averaged), recall@10 (grade >= 1).
  *   lethe_eval_retrieval --embedder DIR --qa FILE.jsonl[.gz] [options]
- *       each context once; recall@1/5/10 of the passage of an answerable question, and the mean
- *       reciprocal rank at 10.
+ *       each different context once; of the answerable questions: recall@1/5/10 of the passage, its
+ *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
  * Options, to try other weights than the server's: --k1 F --b F --document F (share of document-level
- * evidence), --dense F (dense share), --dense-document F, --fusion scaled|ranks, --rank-constant F,
+ * evidence), --dense F (dense share), --window F, --rarity F, --feedback F, --feedback-count N, --fusion scaled|ranks, --rank-constant F,
  * --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one).
  * A .gz file is read through the gzip program. */
 #include <cjson/cJSON.h>
@@ -20,11 +20,11 @@
 
 #include "search.h"
 
-enum { DEPTH = 10, MODES = 3, GRADES_MAX = 64 };
+enum { DEPTH = 10, HITS = 40, MODES = 3, GRADES_MAX = 64 };
 static const char *const MODE_NAMES[MODES] = {"hybrid", "dense", "lexical"};
 
 typedef struct { id128 id; char *name; } put_document;         /* sorted by id once all are put */
-typedef struct { char *text; char *gold; uint32_t relevant[GRADES_MAX]; float grade[GRADES_MAX];
+typedef struct { char *text; char *gold; size_t answer; uint32_t relevant[GRADES_MAX]; float grade[GRADES_MAX];
                  uint32_t relevant_count; } question;
 
 typedef struct {
@@ -199,35 +199,76 @@ static void cranfield_judgement(evaluation *e, char *line)
     q->grade[q->relevant_count++] = grade;
 }
 
-static char *last_context;
+/* The same text stands under several ids: it is put once, and a question's gold is where it was put. */
+typedef struct { uint8_t hash[HASH_BYTES]; char *name; } context;
+static context *contexts;
+static size_t context_count, context_capacity;
+
+static const char *put_context(evaluation *e, const char *name, const char *text)
+{
+    context c;
+    hash_plain("context", bytes_str(text), c.hash);
+    for (size_t i = context_count; i-- > 0;)
+        if (memcmp(contexts[i].hash, c.hash, sizeof c.hash) == 0) return contexts[i].name;
+    if (context_count == context_capacity) {
+        context_capacity = context_capacity * 2 + 64;
+        contexts = mem_realloc(contexts, context_capacity * sizeof *contexts);
+    }
+    c.name = mem_strdup(name);
+    contexts[context_count++] = c;
+    put_text(e, name, text);
+    return c.name;
+}
+
+/* From a count of characters to one of bytes. */
+static size_t byte_offset(const char *text, double chars)
+{
+    size_t at = 0;
+    for (bytes b = bytes_str(text); chars >= 1 && at < b.size; chars--) (void)utf8_next(b, &at);
+    return at;
+}
 
 static void qa_row(evaluation *e, char *line)
 {
     cJSON *row = cJSON_Parse(line);
-    const char *context = text_of(row, "context_id");
-    if (last_context == NULL || strcmp(last_context, context) != 0) {
-        put_text(e, context, text_of(row, "context"));
-        mem_free(last_context);
-        last_context = mem_strdup(context);
-    }
+    const char *gold = put_context(e, text_of(row, "context_id"), text_of(row, "context"));
     const cJSON *answerable = cJSON_GetObjectItemCaseSensitive(row, "answerable");
-    if (answerable == NULL || cJSON_IsTrue(answerable))
-        add_question(e, text_of(row, "question"))->gold = mem_strdup(context);
+    if (answerable == NULL || cJSON_IsTrue(answerable)) {
+        question *q = add_question(e, text_of(row, "question"));
+        q->gold = mem_strdup(gold);
+        q->answer = byte_offset(text_of(row, "context"), cJSON_GetNumberValue(
+            cJSON_GetObjectItemCaseSensitive(row, "answer_start")));
+    }
     cJSON_Delete(row);
 }
 
 /* ---- measuring ---------------------------------------------------------------------------------- */
 
-typedef struct { double ndcg, recall, at1, at5, mrr; size_t count; } figures;
+typedef struct { double ndcg, recall, at1, at5, mrr, answer1, answer3, answer5; size_t count; } figures;
+
+/* Where the chunk that holds the answer's beginning stands among the hits. */
+static void score_answer(evaluation *e, const question *q, const retrieval_hit *hits, size_t count,
+                         figures *f)
+{
+    for (size_t i = 0; i < count && i < 5; i++) {
+        if (hits[i].start > q->answer || hits[i].end <= q->answer ||
+            strcmp(name_of(e, hits[i].document), q->gold) != 0) continue;
+        f->answer1 += i == 0;
+        f->answer3 += i < 3;
+        f->answer5 += 1;
+        return;
+    }
+}
 
 /* Names of the best documents, one for each document, best chunk first. */
 static size_t ranked(evaluation *e, const question *q, search_mode mode, arena *a,
-                     const char *names[DEPTH])
+                     const char *names[DEPTH], figures *f)
 {
     retrieval_scope scope = {&e->context, &e->owner, 1};
     retrieval_hit *hits;
     size_t count, found = 0;
-    must("search", search_with(e->r, &scope, q->text, SEARCH_K_MAX, mode, &e->weights, a, &hits, &count));
+    must("search", search_with(e->r, &scope, q->text, HITS, mode, &e->weights, a, &hits, &count));
+    if (q->gold != NULL) score_answer(e, q, hits, count, f);
     id128 seen[DEPTH];
     for (size_t i = 0; i < count && found < DEPTH; i++) {
         size_t j = 0;
@@ -283,20 +324,21 @@ static void measure(evaluation *e, bool graded)
     arena *a;
     arena_open(&a, (size_t)256 << 20);
     if (graded) printf("%-8s %8s %10s\n", "", "nDCG@10", "recall@10");
-    else printf("%-8s %8s %8s %9s %8s\n", "", "recall@1", "recall@5", "recall@10", "MRR@10");
+    else printf("%-8s %8s %8s %9s %8s %8s %8s %8s\n", "", "recall@1", "recall@5", "recall@10", "MRR@10",
+                "answer@1", "answer@3", "answer@5");
     for (int mode = MODES - 1; mode >= 0; mode--) {
         figures f = {0};
         if (e->only_mode >= 0 && e->only_mode != mode) continue;
         for (size_t i = 0; i < e->question_count; i += e->every) {
             const char *names[DEPTH];
-            size_t found = ranked(e, &e->questions[i], (search_mode)mode, a, names);
+            size_t found = ranked(e, &e->questions[i], (search_mode)mode, a, names, &f);
             if (graded) score_graded(&e->questions[i], names, found, &f);
             else score_gold(&e->questions[i], names, found, &f);
         }
         double n = (double)f.count;
         if (graded) printf("%-8s %8.4f %10.4f\n", MODE_NAMES[mode], f.ndcg / n, f.recall / n);
-        else printf("%-8s %8.4f %8.4f %9.4f %8.4f\n", MODE_NAMES[mode], f.at1 / n, f.at5 / n,
-                    f.recall / n, f.mrr / n);
+        else printf("%-8s %8.4f %8.4f %9.4f %8.4f %8.4f %8.4f %8.4f\n", MODE_NAMES[mode], f.at1 / n,
+                    f.at5 / n, f.recall / n, f.mrr / n, f.answer1 / n, f.answer3 / n, f.answer5 / n);
         fflush(stdout);
     }
     arena_close(&a);
@@ -320,7 +362,10 @@ static void set_option(evaluation *e, const char *name, const char *value)
     else if (strcmp(name, "--b") == 0) e->weights.lexical.b = v;
     else if (strcmp(name, "--document") == 0) e->weights.lexical.document_share = v;
     else if (strcmp(name, "--dense") == 0) e->weights.dense_share = v;
-    else if (strcmp(name, "--dense-document") == 0) e->weights.dense_document_share = v;
+    else if (strcmp(name, "--window") == 0) e->weights.window_share = v;
+    else if (strcmp(name, "--rarity") == 0) e->weights.rarity = v;
+    else if (strcmp(name, "--feedback") == 0) e->weights.feedback = v;
+    else if (strcmp(name, "--feedback-count") == 0) e->weights.feedback_count = (uint32_t)v;
     else if (strcmp(name, "--rank-constant") == 0) e->weights.rank_constant = v;
     else if (strcmp(name, "--fusion") == 0)
         e->weights.fusion = strcmp(value, "ranks") == 0 ? FUSE_RANKS : FUSE_SCALED;
