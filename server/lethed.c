@@ -3,6 +3,7 @@
 #include "mutant.h"
 #include "service.h"
 
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -58,7 +59,43 @@ static result settings_read(int argc, char **argv, config *c)
     return config_finish(c);
 }
 
-static result serve(house *h, const sigset_t *stop)
+/* ---- stopping ------------------------------------------------------------------------------------------ */
+/* A handler and a semaphore, not a blocked signal and sigwait: libraries start threads before main
+ * (OpenBLAS), which do not inherit a mask, and a signal without a handler ends the process in any. */
+static sem_t stop_wanted;
+static volatile sig_atomic_t stop_signal;
+
+static void on_stop(int number)
+{
+    stop_signal = number;
+    sem_post(&stop_wanted);
+}
+
+static void stop_prepare(void)
+{
+    struct sigaction action = {.sa_handler = on_stop, .sa_flags = SA_RESTART};
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    sem_init(&stop_wanted, 0, 0);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGINT, &action, NULL);
+    /* The threads that we start shall not be interrupted; main opens the mask when it waits. */
+    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+}
+
+static void stop_wait(void)
+{
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
+    while (sem_wait(&stop_wanted) != 0) { }
+}
+
+static result serve(house *h)
 {
     const config *c = &h->settings;
     const rpc_server_options options = {
@@ -85,9 +122,8 @@ static result serve(house *h, const sigset_t *stop)
     log_event(LOG_INFO, "serving", LOG_NUMBER("port", port), LOG_NUMBER("pid", getpid()),
               LOG_NUMBER("epoch", keytree_epoch(h->keys)),
               LOG_TEXT("answers", h->generator ? "generative" : "extractive"));
-    int signal_number = 0;
-    sigwait(stop, &signal_number);
-    log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", signal_number));
+    stop_wait();
+    log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", stop_signal));
     rpc_server_stop(&h->rpc, c->grace_ms);
     return OK;
 }
@@ -100,12 +136,7 @@ int main(int argc, char **argv)
         return 0;
     }
     process_harden();
-    /* Before any thread starts: every thread inherits the mask, sigwait alone takes the signals. */
-    sigset_t stop;
-    sigemptyset(&stop);
-    sigaddset(&stop, SIGTERM);
-    sigaddset(&stop, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &stop, NULL);
+    stop_prepare();                        /* before any thread of ours starts */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);              /* a file size limit is an error, not the end */
     config *c = mem_alloc(sizeof *c);
@@ -121,7 +152,7 @@ int main(int argc, char **argv)
     log_event(LOG_WARN, "mutant_build", LOG_TEXT("note", "deliberately breakable: for tests only"));
 #endif
     r = house_open(&h, c);
-    if (is_ok(r)) r = serve(h, &stop);
+    if (is_ok(r)) r = serve(h);
     if (!is_ok(r)) fprintf(stderr, "lethed: %s\n", r.message);
     house_close(&h);
     mem_free(c);

@@ -1,5 +1,9 @@
 #include "message.h"
 
+#include "rpc_wire.h"
+
+#include <string.h>
+
 static void *unpack_alloc(void *mem, size_t size) { return arena_alloc(mem, size); }
 static void unpack_free(void *mem, void *p) { (void)mem; (void)p; }
 
@@ -30,6 +34,21 @@ static bool strings_valid(const ProtobufCMessage *m)
     return true;
 }
 
+/* protobuf-c's strings end at their first NUL: text with one in it would be cut without a word. */
+static bool has_nul(const ProtobufCMessageDescriptor *type, bytes packed)
+{
+    reader r = reader_of(packed);
+    wire_field f;
+    while (wire_next(&r, &f)) {
+        const ProtobufCFieldDescriptor *d =
+            f.delimited ? protobuf_c_message_descriptor_get_field(type, f.number) : NULL;
+        if (d == NULL || f.data.size == 0) continue;
+        if (d->type == PROTOBUF_C_TYPE_STRING && memchr(f.data.data, 0, f.data.size)) return true;
+        if (d->type == PROTOBUF_C_TYPE_MESSAGE && has_nul(d->descriptor, f.data)) return true;
+    }
+    return false;
+}
+
 result message_unpack(arena *mem, const ProtobufCMessageDescriptor *type, bytes packed,
                       void *out_message)
 {
@@ -40,6 +59,7 @@ result message_unpack(arena *mem, const ProtobufCMessageDescriptor *type, bytes 
         return fail(E_INVALID, "not a well-formed %s", type->name);
     }
     if (!strings_valid(m)) return fail(E_INVALID, "a string of the message is not valid UTF-8");
+    if (has_nul(type, packed)) return fail(E_INVALID, "a string of the message has a NUL character");
     *(ProtobufCMessage **)out_message = m;
     return OK;
 }

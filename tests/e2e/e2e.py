@@ -2,9 +2,9 @@
 """The whole path end to end, over TLS, against the programs as built: a server of its own for each check.
 Prints TAP.
 
-usage: tests/e2e/e2e.py BUILD [--only WORD]... [--list]
+usage: tests/e2e/e2e.py BUILD [--exact] [--only WORD]... [--list]
 
-A check is chosen when its name contains one of the words. --list prints each check and the mutants that
+A check is chosen when its name contains one of the words (with --exact: is one of them). --list prints each check and the mutants that
 must make it fail (tests/e2e/mutants.py).
 """
 import sys
@@ -21,17 +21,20 @@ def main():
     arguments = sys.argv[1:]
     if len(arguments) < 1 or arguments[0].startswith("-"):
         sys.exit(__doc__.strip())
-    build, words, rest = arguments[0], [], arguments[1:]
+    build, words, exact, rest = arguments[0], [], False, arguments[1:]
     while rest:
         if rest[0] == "--list":
             for c in house.CHECKS:
                 print(c.name, " ".join(c.mutants))
             return 0
+        if rest[0] == "--exact":
+            exact, rest = True, rest[1:]
+            continue
         if rest[0] != "--only" or len(rest) < 2:
             sys.exit(__doc__.strip())
         words.append(rest[1])
         rest = rest[2:]
-    return house.run_checks(house.World(build), words)
+    return house.run_checks(house.World(build), words, exact)
 
 
 if __name__ == "__main__":

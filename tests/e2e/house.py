@@ -66,9 +66,10 @@ def check(name, **mutants):
     return register
 
 
-def run_checks(world, words):
-    """Runs the checks whose name contains one of the words (none: all). The exit code."""
-    chosen = [c for c in CHECKS if not words or any(w in c.name for w in words)]
+def run_checks(world, words, exact=False):
+    """Runs the checks whose name contains (exact: is) one of the words; none: all. The exit code."""
+    chosen = [c for c in CHECKS
+              if not words or any(w == c.name if exact else w in c.name for w in words)]
     failed = 0
     for number, c in enumerate(chosen, 1):
         start = time.monotonic()
@@ -112,7 +113,7 @@ class Scene:
 
     def house(self, *options, name="data", start=True, **settings):
         house = House(self.world, self.path(name), options, **settings)
-        self.stack.callback(house.kill)
+        self.stack.push(house.finish)
         house.init()
         if start:
             house.start()
@@ -266,6 +267,17 @@ class House:
             self.process.wait()
             self.process.stdout.close()
             self.process = None
+
+    def finish(self, failure, *_):
+        """At the end of a check: a server still running must end well, unless the check failed."""
+        try:
+            if self.process is not None and self.process.poll() is None and failure is None:
+                self.stop()
+        finally:
+            self.kill()
+        if failure is None and os.path.exists(self.log):
+            for words in ("Sanitizer", "runtime error:"):
+                expect(words not in self.log_text(), "a sanitizer's report in the server's log")
 
     def restart(self, *options):
         self.stop()
