@@ -20,18 +20,15 @@ static result search_marked(request *q, const char *query, uint32_t k, search_mo
 {
     retrieval_hit **hits = &out->hits;
     size_t *count = &out->count;
-    call_sources *sources = arena_alloc(q->mem, sizeof *sources);
+    state_source *sources = arena_alloc_array(q->mem, SEARCH_K_MAX, sizeof *sources);
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
     if (sources == NULL || info == NULL) return arena_check(q->mem);
     for (int attempt = 0; attempt < SEARCH_TRIES; attempt++) {
-        rpc_call_mark(q->call, NULL);
+        TRY(request_mark(q, NULL, 0));
         TRY(retrieval_search(q->h->stores, &q->scope, query, k, mode, q->mem, hits, count));
-        sources->tenant = q->who.tenant;
-        sources->principal = q->who.principal;
-        sources->count = *count;
         for (size_t i = 0; i < *count; i++)
-            sources->sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};
-        rpc_call_mark(q->call, sources);
+            sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};
+        TRY(request_mark(q, sources, *count));
         bool whole = true;
         out->paths = arena_alloc_array(q->mem, *count + 1, sizeof *out->paths);
         if (out->paths == NULL) return arena_check(q->mem);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum { SHARES_MAX = 32, PIECE_BYTES = 256 << 10, BATCH_BYTES = 16 << 20, BATCH_DOCUMENTS = 64,
-       STREAM_DOCUMENTS_MAX = 10000, PAGE_MAX = 1000 };
+       STREAM_DOCUMENTS_MAX = 10000, PAGE_MAX = 1000, LIST_TRIES = 5 };
 
 /* ---- labels ------------------------------------------------------------------------------------------------ */
 /* Who owns a put: the caller, or a group it belongs to. */
@@ -122,11 +122,40 @@ static result replace_old(putting *p, const pending *d, id128 now)
     r = request_erase_documents(p->q, d->owner, &info->id, &info->chunk_count, 1, &receipt, salt,
                                 &target);
     buf_free(&receipt);
-    return r;
+    TRY(r);
+    /* Under the mark again; was the caller itself erased while there was none? */
+    acl_quota own;
+    TRY(request_mark(p->q, NULL, 0));
+    return acl_quota_get(p->q->h->access, p->q->who.tenant, p->q->who.principal, &own);
 }
 
-/* Stores the batch, which is all of one owner; grants come first, so that a reader's search finds the
- * store as soon as the label lets it. */
+typedef struct { retrieval_document info; ifc_context own; } granting;
+
+/* A stored document's grants. A grantee who was erased since the header came goes out of the label again;
+ * a document that was erased since it was stored keeps no grant. Under h->sharing, so that an erasure's
+ * own look at labels and grants comes wholly before or behind. */
+static result grants_add(request *q, const pending *d, id128 document, granting *work)
+{
+    retrieval_document *info = &work->info;
+    TRY(ifc_context_init(&work->own, q->who.tenant, d->owner, &d->owner, 1));
+    const retrieval_scope scope = {&work->own, &d->owner, 1};
+    result r = retrieval_get(q->h->stores, &scope, document, q->mem, info, NULL);
+    if (r.code == E_NOT_FOUND) return OK;
+    TRY(r);
+    bool pruned = false;
+    for (size_t g = 0; g < d->grantee_count; g++) {
+        r = acl_grant_add(q->h->access, q->who.tenant, (acl_grant){d->owner, document, d->grantees[g]});
+        if (is_ok(r)) continue;
+        if (r.code != E_NOT_FOUND) return r;
+        ifc_label_prune(&info->label, d->grantees[g]);
+        pruned = true;
+    }
+    if (!pruned) return OK;
+    r = retrieval_relabel(q->h->stores, q->who.tenant, d->owner, document, &info->label);
+    return r.code == E_NOT_FOUND ? OK : r;
+}
+
+/* Stores the batch, which is all of one owner; then its grants, by which its readers find the store. */
 static result batch_store(putting *p, retrieval_stored *stored)
 {
     request *q = p->q;
@@ -138,11 +167,17 @@ static result batch_store(putting *p, retrieval_stored *stored)
     }
     TRY(quota_check(q, owner, p->batch_count, p->batch_bytes));
     TRY(retrieval_put(q->h->stores, q->who.tenant, owner, inputs, p->batch_count, stored));
-    for (size_t i = 0; i < p->batch_count; i++)
-        for (size_t g = 0; g < p->batch[i]->grantee_count && stored[i].code == E_OK; g++)
-            TRY(acl_grant_add(q->h->access, q->who.tenant,
-                              (acl_grant){owner, stored[i].id, p->batch[i]->grantees[g]}));
-    return OK;
+    granting *work = mem_alloc(sizeof *work);
+    result r = OK;
+    for (size_t i = 0; is_ok(r) && i < p->batch_count; i++) {
+        if (stored[i].code != E_OK || p->batch[i]->grantee_count == 0) continue;
+        pthread_mutex_lock(&q->h->sharing);
+        r = grants_add(q, p->batch[i], stored[i].id, work);
+        pthread_mutex_unlock(&q->h->sharing);
+    }
+    mem_wipe(work, sizeof *work);
+    mem_free(work);
+    return r;
 }
 
 static result batch_flush(putting *p)
@@ -321,6 +356,16 @@ static result text_sink(void *ctx, bytes content)
     return OK;
 }
 
+/* Marked, then looked at again: an erasure either cancels this call or shows here. */
+static result document_marked(request *q, retrieval_document *info)
+{
+    state_source *source = arena_alloc(q->mem, sizeof *source);
+    if (source == NULL) return arena_check(q->mem);
+    *source = (state_source){info->owner, info->id};
+    TRY(request_mark(q, source, 1));
+    return retrieval_get(q->h->stores, &q->scope, source->document, q->mem, info, NULL);
+}
+
 result documents_get(request *q)
 {
     Lethe__V1__GetRequest *m;
@@ -328,17 +373,10 @@ result documents_get(request *q)
     id128 id;
     TRY(request_document_id(m->id, &id));
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
-    call_sources *sources = arena_alloc(q->mem, sizeof *sources);
-    if (info == NULL || sources == NULL) return arena_check(q->mem);
+    if (info == NULL) return arena_check(q->mem);
     const ifc_labeled *text;
     TRY(retrieval_get(q->h->stores, &q->scope, id, q->mem, info, &text));
-    /* Marked, then looked at again: an erasure either cancels this call or shows here. */
-    sources->tenant = q->who.tenant;
-    sources->principal = q->who.principal;
-    sources->count = 1;
-    sources->sources[0] = (state_source){info->owner, info->id};
-    rpc_call_mark(q->call, sources);
-    TRY(retrieval_get(q->h->stores, &q->scope, id, q->mem, info, NULL));
+    TRY(document_marked(q, info));
     Lethe__V1__Document document;
     TRY(document_make(q, info, &document));
     Lethe__V1__GetResponse head = LETHE__V1__GET_RESPONSE__INIT;
@@ -352,10 +390,10 @@ result documents_get(request *q)
 typedef struct {
     request *q;
     id128 after;
-    size_t most, count;
+    size_t most, count, seen;
     bool more;
     Lethe__V1__Document **documents;
-    id128 last;
+    state_source *sources;               /* which those are */
 } listing;
 
 static result list_visit(void *ctx, const retrieval_document *info)
@@ -366,9 +404,32 @@ static result list_visit(void *ctx, const retrieval_document *info)
     Lethe__V1__Document *d = arena_alloc(l->q->mem, sizeof *d);
     if (d == NULL) return arena_check(l->q->mem);
     TRY(document_make(l->q, info, d));
+    l->sources[l->count] = (state_source){info->owner, info->id};
     l->documents[l->count++] = d;
-    l->last = info->id;
     return OK;
+}
+
+/* Ids ascend, on the page and here. */
+static result list_look_again(void *ctx, const retrieval_document *info)
+{
+    listing *l = ctx;
+    if (l->seen < l->count && id_equal(info->id, l->sources[l->seen].document)) l->seen++;
+    return OK;
+}
+
+/* The page, marked with what stands on it, and then looked at again as a search's hits are. */
+static result list_marked(request *q, listing *l)
+{
+    for (int attempt = 0; attempt < LIST_TRIES; attempt++) {
+        TRY(request_mark(q, NULL, 0));
+        l->count = l->seen = 0;
+        l->more = false;
+        TRY(retrieval_list(q->h->stores, &q->scope, list_visit, l));
+        TRY(request_mark(q, l->sources, l->count));
+        TRY(retrieval_list(q->h->stores, &q->scope, list_look_again, l));
+        if (l->seen == l->count) return OK;
+    }
+    return fail(E_UNAVAILABLE, "documents are being erased; ask again");
 }
 
 result documents_list(request *q)
@@ -380,12 +441,13 @@ result documents_list(request *q)
     if (m->page_token[0] && !is_ok(id_parse(m->page_token, &l.after)))
         return fail(E_INVALID, "page_token: pass the one of the previous page");
     l.documents = arena_alloc_array(q->mem, l.most, sizeof *l.documents);
-    if (l.documents == NULL) return arena_check(q->mem);
-    TRY(retrieval_list(q->h->stores, &q->scope, list_visit, &l));
+    l.sources = arena_alloc_array(q->mem, l.most, sizeof *l.sources);
+    if (l.documents == NULL || l.sources == NULL) return arena_check(q->mem);
+    TRY(list_marked(q, &l));
     Lethe__V1__ListResponse response = LETHE__V1__LIST_RESPONSE__INIT;
     response.documents = l.documents;
     response.n_documents = l.count;
-    if (l.more) response.next_page_token = request_id(q, l.last);
+    if (l.more) response.next_page_token = request_id(q, l.sources[l.count - 1].document);
     return request_send(q, &response.base);
 }
 
@@ -435,6 +497,7 @@ static result share(request *q, bool add)
     result r = share_change(q, m, add, &info);
     pthread_mutex_unlock(&q->h->sharing);
     TRY(r);
+    TRY(document_marked(q, info));
     Lethe__V1__Document document;
     TRY(document_make(q, info, &document));
     Lethe__V1__ShareResponse response = LETHE__V1__SHARE_RESPONSE__INIT;

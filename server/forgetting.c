@@ -26,6 +26,7 @@ result request_erase_documents(request *q, id128 owner, const id128 *documents,
                                char salt[65], char **target)
 {
     *target = documents_target(q, documents, count);
+    TRY(request_unmark(q));
     const erasure_request e = {
         .kind = ERASE_DOCUMENTS,
         .tenant = q->who.tenant,
@@ -56,6 +57,7 @@ static result erase_user(request *q, const char *name, buf *receipt, char salt[6
         return fail(E_DENIED, "only an admin, or the user concerned, can erase a user");
     if (!is_ok(r)) return fail(E_NOT_FOUND, "no user or group of that name");
     *target = request_name(q, principal);
+    TRY(request_unmark(q));
     const erasure_request e = {.kind = ERASE_OWNER, .tenant = q->who.tenant, .owner = principal,
                                .requester = requester_of(q), .target = *target};
     return erasure_run(q->h, &e, receipt, salt);
@@ -70,6 +72,7 @@ static result erase_tenant(request *q, const char *name, buf *receipt, char salt
         return fail(E_DENIED, "only the operator, or an admin of that tenant, can erase a tenant");
     if (!is_ok(r)) return fail(E_NOT_FOUND, "no tenant of that name");
     *target = request_text(q, "tenant:%s", name);
+    TRY(request_unmark(q));
     const erasure_request e = {.kind = ERASE_TENANT, .tenant = tenant, .owner = tenant,
                                .requester = requester_of(q), .target = *target};
     return erasure_run(q->h, &e, receipt, salt);

@@ -34,6 +34,21 @@ static result authenticate(request *q, role least)
     return fail(E_INTERNAL, "unknown role");
 }
 
+result request_mark(request *q, const state_source *sources, size_t count)
+{
+    call_sources *mark = arena_alloc(q->mem, sizeof *mark);
+    if (mark == NULL) return arena_check(q->mem);
+    *mark = (call_sources){q->who.tenant, q->who.principal, count, sources};
+    rpc_call_mark(q->call, mark);
+    return OK;
+}
+
+result request_unmark(request *q)
+{
+    rpc_call_mark(q->call, NULL);
+    return rpc_call_cancelled(q->call) ? fail(E_CANCELLED, "the call was cancelled") : OK;
+}
+
 /* The clearance, fixed here for the whole request. */
 static result context_make(request *q)
 {
@@ -61,7 +76,9 @@ static result run_admitted(request *q, method_fn *method)
     /* The operator has no principal and no share: it is one, and trusted with the machine. */
     if (q->who.operator_role) return method(q);
     TRY(acl_admit(q->h->access, q->who.principal, ACL_CALL, clock_mono_ms()));
-    result r = context_make(q);
+    /* Marked first: the caller's own erasure either cancels this call, or its fence shows in acl. */
+    result r = request_mark(q, NULL, 0);
+    if (is_ok(r)) r = context_make(q);
     if (is_ok(r)) r = method(q);
     acl_leave(q->h->access, q->who.principal, ACL_CALL);
     return r;

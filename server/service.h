@@ -32,6 +32,13 @@ extern const rpc_method service_methods[];
 extern const size_t service_method_count;
 extern const char *const service_names[];
 
+/* What an erasure cancels this call by: its caller, and what of others it has read (in the arena). Every
+ * call is marked from its start, with no sources. */
+MUST_USE result request_mark(request *q, const state_source *sources, size_t count);
+/* Before an erasure of one's own, which waits for every marked call that it touches: takes the mark away.
+ * E_CANCELLED: another erasure is waiting for this call already. */
+MUST_USE result request_unmark(request *q);
+
 /* Receives the one message of a unary or server-streaming call, unpacked into the request's arena;
  * strings are checked to be UTF-8. E_INVALID for anything that is no such message. */
 MUST_USE result request_receive(request *q, const ProtobufCMessageDescriptor *type, void *out_message);
@@ -53,7 +60,7 @@ MUST_USE result request_document_id(const char *id, id128 *out);
  * that may be read, E_NOT_FOUND for all else. */
 MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
 
-/* Erases documents of one owner (from put --replace and Erase). */
+/* Erases documents of one owner (from put --replace and Erase). The call's mark is gone meanwhile. */
 MUST_USE result request_erase_documents(request *q, id128 owner, const id128 *documents,
                                         const uint32_t *chunk_counts, size_t count, buf *receipt,
                                         char salt[65], char **target);

@@ -34,11 +34,12 @@ void state_cache_put(state_cache *c, uint64_t generation, id128 principal,
                      const uint8_t seal_key[KEY_BYTES], const uint8_t key[HASH_BYTES], bytes snapshot,
                      const state_source *sources, size_t source_count);
 
-/* What a call under way has read: its mark, by which an erasure finds the calls to cancel. */
+/* Whose call is under way and what it has read: its mark, by which an erasure finds the calls to
+ * cancel. */
 typedef struct {
     id128 tenant, principal;
     size_t count;
-    state_source sources[SEARCH_K_MAX];
+    const state_source *sources;
 } call_sources;
 
 /* ---- answering -------------------------------------------------------------------------------------- */
