@@ -11,18 +11,21 @@
 #include <cjson/cJSON.h>
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { INTENT_MAX_BYTES = 256 << 20 };     /* a tenant's names all its owners */
 
 void (*erasure_step_hook)(int step, const char *what);
 
 typedef struct {
     erasure_request request;
     id128 id;
-    char salt[65];
+    char salt[65], commitment[2 * HASH_BYTES + 1];
     id128 *owners;                       /* whose stores are touched: one, or all of a tenant */
-    size_t owner_count, owner_capacity;
+    size_t owner_count, owner_capacity, owner_known;
     id128 *documents;                    /* owned when loaded from an intent */
     uint32_t *chunk_counts;
     char path[CONFIG_PATH_MAX];          /* of the intent */
@@ -60,11 +63,7 @@ static result intent_write(house *h, intent *i)
     add_id(o, "owner", i->request.owner);
     add_id(o, "requester", i->request.requester);
     cJSON_AddStringToObject(o, "salt", i->salt);
-    uint8_t commitment[HASH_BYTES];
-    char hex[2 * HASH_BYTES + 1];
-    receipt_commit(i->salt, i->request.target, commitment);
-    hex_encode(commitment, HASH_BYTES, hex);
-    cJSON_AddStringToObject(o, "commitment", hex);
+    cJSON_AddStringToObject(o, "commitment", i->commitment);
     cJSON *owners = cJSON_AddArrayToObject(o, "owners");
     for (size_t n = 0; n < i->owner_count; n++) {
         char owner[ID_TEXT_BYTES];
@@ -99,22 +98,33 @@ static void owner_add(intent *i, id128 owner)
     i->owners[i->owner_count++] = owner;
 }
 
+static int by_id(const void *a, const void *b)
+{
+    return id_compare(*(const id128 *)a, *(const id128 *)b);
+}
+
 static result owner_visit(void *ctx, id128 owner, const uint8_t secret[KEY_BYTES])
 {
     (void)secret;
-    owner_add(ctx, owner);
+    intent *i = ctx;
+    if (i->owner_known == 0 ||
+        bsearch(&owner, i->owners, i->owner_known, sizeof owner, by_id) == NULL)
+        owner_add(i, owner);
     return OK;
 }
 
+/* Adds what is not yet known; E_NOT_FOUND: the tenant's keys are gone, what is known was all. */
 static result owners_collect(house *h, intent *i)
 {
+    i->owner_known = i->owner_count;
+    if (i->owner_count > 1) qsort(i->owners, i->owner_count, sizeof *i->owners, by_id);
     if (i->request.kind == ERASE_TENANT)
         return keytree_each(h->keys, keytree_tenant(i->request.tenant), owner_visit, i);
-    owner_add(i, i->request.owner);
+    if (i->owner_count == 0) owner_add(i, i->request.owner);
     return OK;
 }
 
-static result intent_parse(const cJSON *o, intent *i, char commitment[2 * HASH_BYTES + 1])
+static result intent_parse(const cJSON *o, intent *i)
 {
     const cJSON *kind = cJSON_GetObjectItemCaseSensitive(o, "kind");
     const cJSON *salt = cJSON_GetObjectItemCaseSensitive(o, "salt");
@@ -128,8 +138,11 @@ static result intent_parse(const cJSON *o, intent *i, char commitment[2 * HASH_B
         return fail(E_DATA_LOSS, "an erasure's intent is damaged; restore it or remove it by hand");
     i->request.kind = (erasure_kind)kind->valueint;
     strcpy(i->salt, salt->valuestring);
-    strcpy(commitment, mark->valuestring);
+    strcpy(i->commitment, mark->valuestring);
     size_t count = (size_t)cJSON_GetArraySize(documents), n = 0;
+    /* No document named would mean the whole store further down. */
+    if ((count == 0) == (i->request.kind == ERASE_DOCUMENTS))
+        return fail(E_DATA_LOSS, "an erasure's intent names %s", count ? "documents" : "nothing");
     i->documents = mem_alloc_array(count + 1, sizeof *i->documents);
     i->chunk_counts = mem_alloc_array(count + 1, sizeof *i->chunk_counts);
     const cJSON *entry;
@@ -177,8 +190,7 @@ static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
     return retrieval_wipe(h->stores, tenant, owner, i->request.documents, i->request.document_count);
 }
 
-/* A call that reads of the erased, or is the erased's own. The mark is what answers.c keeps of a call:
- * its tenant, caller and the documents it has read. */
+/* A call that reads of the erased, or is the erased's own. */
 static bool call_touched(void *ctx, const void *mark)
 {
     const intent *i = ctx;
@@ -196,14 +208,65 @@ static bool call_touched(void *ctx, const void *mark)
     return false;
 }
 
+/* Who came into the tenant between the intent and the fence: after the fence nobody does. */
+static result owners_refresh(house *h, intent *i)
+{
+    if (i->request.kind != ERASE_TENANT) return OK;
+    result r = owners_collect(h, i);
+    if (r.code == E_NOT_FOUND) return OK;
+    TRY(r);
+    return i->owner_count == i->owner_known ? OK : intent_write(h, i);
+}
+
 static result fence(house *h, intent *i)
 {
     if (i->request.kind == ERASE_OWNER)
         TRY(acl_fence(h->access, i->request.tenant, i->request.owner));
     if (i->request.kind == ERASE_TENANT) TRY(acl_fence(h->access, i->request.tenant, (id128){{0}}));
+    TRY(owners_refresh(h, i));
     TRY(each_owner(h, i, fence_owner));
     if (h->rpc) rpc_server_cancel(h->rpc, call_touched, i);
     return OK;
+}
+
+/* ---- the name of the erased in others' labels ----------------------------------------------------------- */
+typedef struct { retrieval_document info; ifc_context owner; } pruning;
+
+static result prune_label(house *h, id128 tenant, const acl_grant *grant, id128 gone, pruning *p)
+{
+    TRY(ifc_context_init(&p->owner, tenant, grant->owner, &grant->owner, 1));
+    const retrieval_scope scope = {&p->owner, &grant->owner, 1};
+    TRY(retrieval_get(h->stores, &scope, grant->document, NULL, &p->info, NULL));
+    ifc_label_prune(&p->info.label, gone);
+    return retrieval_relabel(h->stores, tenant, grant->owner, grant->document, &p->info.label);
+}
+
+/* The erased principal is taken out of the labels of what others shared with it. The grants say where,
+ * and they are gone after a crash behind step 6 (acl drops what has no keys): so this is done while the
+ * keys live, as well as it goes, and once more behind it. */
+static result prune_labels(house *h, const intent *i)
+{
+    arena *mem;
+    acl_grant *grants;
+    size_t count, left = 0;
+    error_code code = E_OK;
+    const acl_grant pattern = {.grantee = i->request.owner};
+    arena_open(&mem, (size_t)1 << 30);
+    pruning *p = mem_alloc(sizeof *p);
+    pthread_mutex_lock(&h->sharing);
+    result r = acl_grants(h->access, i->request.tenant, pattern, mem, &grants, &count);
+    for (size_t g = 0; is_ok(r) && g < count; g++) {
+        result one = prune_label(h, i->request.tenant, &grants[g], i->request.owner, p);
+        if (is_ok(one) || one.code == E_NOT_FOUND) continue;
+        left++;
+        if (one.code != E_DATA_LOSS) code = one.code;    /* a damaged store must not stop an erasure */
+    }
+    pthread_mutex_unlock(&h->sharing);
+    mem_wipe(p, sizeof *p);
+    mem_free(p);
+    arena_close(&mem);
+    if (left > 0) log_event(LOG_WARN, "labels_not_pruned", LOG_NUMBER("documents", left));
+    return is_ok(r) && code != E_OK ? fail(code, "the labels of some documents could not be changed") : r;
 }
 
 /* ---- 4 to 6 ------------------------------------------------------------------------------------------- */
@@ -221,36 +284,9 @@ static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
     return r;
 }
 
-/* ---- 7: records and files; names of the erased in others' labels ---------------------------------------- */
-/* The erased principal is taken out of the labels of what others shared with it. */
-static result prune_labels(house *h, const intent *i)
-{
-    arena *mem;
-    arena_open(&mem, 64 << 20);
-    acl_grant *grants;
-    size_t count;
-    const acl_grant pattern = {.grantee = i->request.owner};
-    pthread_mutex_lock(&h->sharing);
-    result r = acl_grants(h->access, i->request.tenant, pattern, mem, &grants, &count);
-    for (size_t g = 0; is_ok(r) && g < count; g++) {
-        retrieval_document *info = arena_alloc(mem, sizeof *info);
-        ifc_context *owner = arena_alloc(mem, sizeof *owner);
-        if (!info || !owner) { r = arena_check(mem); break; }
-        r = ifc_context_init(owner, i->request.tenant, grants[g].owner, &grants[g].owner, 1);
-        const retrieval_scope scope = {owner, &grants[g].owner, 1};
-        if (is_ok(r)) r = retrieval_get(h->stores, &scope, grants[g].document, mem, info, NULL);
-        if (r.code == E_NOT_FOUND) { r = OK; continue; }
-        if (!is_ok(r)) break;
-        ifc_label_prune(&info->label, i->request.owner);
-        r = retrieval_relabel(h->stores, i->request.tenant, grants[g].owner, grants[g].document,
-                              &info->label);
-    }
-    pthread_mutex_unlock(&h->sharing);
-    arena_close(&mem);
-    return r;
-}
-
-static result drop_grants(house *h, const intent *i)
+/* ---- 7: records and files -------------------------------------------------------------------------------- */
+/* With h->sharing held, so that a share under way is either seen here or finds the document fenced. */
+static result drop_grants_locked(house *h, const intent *i)
 {
     for (size_t d = 0; d < i->request.document_count; d++) {
         arena *mem;
@@ -265,6 +301,14 @@ static result drop_grants(house *h, const intent *i)
         TRY(r);
     }
     return OK;
+}
+
+static result drop_grants(house *h, const intent *i)
+{
+    pthread_mutex_lock(&h->sharing);
+    result r = drop_grants_locked(h, i);
+    pthread_mutex_unlock(&h->sharing);
+    return r;
 }
 
 static result drop_owner(house *h, id128 tenant, id128 owner, const intent *i)
@@ -376,8 +420,7 @@ result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf
     return state.found ? OK : fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
 }
 
-static result receipt_append(house *h, const intent *i, const char *commitment_hex,
-                             const keytree_erasure *keys, buf *out)
+static result receipt_append(house *h, const intent *i, const keytree_erasure *keys, buf *out)
 {
     static const char *const kinds[] = {"", "document", "user", "tenant"};
     receipt_fields value = {.kind = kinds[i->request.kind], .items = i->request.document_count,
@@ -386,7 +429,7 @@ static result receipt_append(house *h, const intent *i, const char *commitment_h
     id_text(i->request.tenant, value.tenant);
     memcpy(value.subtree_before, keys->subtree_before, HASH_BYTES);
     memcpy(value.subtree_after, keys->subtree_after, HASH_BYTES);
-    hex_decode(commitment_hex, 2 * HASH_BYTES, value.commitment);
+    hex_decode(i->commitment, 2 * HASH_BYTES, value.commitment);
     log_scan scan = {.id = value.id};
     TRY(erasure_each(h, i->request.tenant, (id128){{0}}, scan_visit, &scan));
     if (scan.found) return erasure_find(h, i->request.tenant, (id128){{0}}, value.id, out);
@@ -412,71 +455,91 @@ static result receipt_append(house *h, const intent *i, const char *commitment_h
 
 /* ---- the whole ------------------------------------------------------------------------------------------- */
 /* Steps 2 to 8; the intent is on disk. */
-static result carry_out(house *h, intent *i, const char *commitment_hex, buf *receipt)
+static result carry_out_steps(house *h, intent *i, buf *receipt)
 {
     keytree_erasure keys;
     TRY(fence(h, i));
     step_done(NULL, 2, "fence");
     TRY(each_owner(h, i, wipe_owner));
+    if (i->request.kind == ERASE_OWNER && !is_ok(prune_labels(h, i)))
+        log_event(LOG_WARN, "labels_wait", LOG_TEXT("until", "keys are destroyed"));
     step_done(NULL, 3, "wipe");
     TRY(destroy_keys(h, i, &keys));
     TRY(drop(h, i));
     step_done(NULL, 7, "unlink");
-    TRY(receipt_append(h, i, commitment_hex, &keys, receipt));
+    TRY(receipt_append(h, i, &keys, receipt));
     TRY(file_destroy(i->path));
     step_done(NULL, 8, "receipt");
     return OK;
+}
+
+/* With h->erasing held. What fails here stays fenced, and is carried on by erasure_retry. */
+static result carry_out(house *h, intent *i, buf *receipt)
+{
+    result r = carry_out_steps(h, i, receipt);
+    if (is_ok(r)) return OK;
+    h->unfinished = true;
+    char why[256];
+    snprintf(why, sizeof why, "%s", r.message);
+    return fail(r.code, "the erasure has begun and will be carried to its end: %s", why);
+}
+
+static void intent_free(intent *i)
+{
+    mem_free(i->owners);
+    mem_free(i->documents);
+    mem_free(i->chunk_counts);
+    mem_wipe(i, sizeof *i);
 }
 
 result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65])
 {
     if (request->document_count > ERASURE_DOCUMENTS_MAX)
         return fail(E_INVALID, "at most %d documents in one erasure", ERASURE_DOCUMENTS_MAX);
+    ASSERT((request->kind == ERASE_DOCUMENTS) == (request->document_count > 0));
     intent i = {.request = *request, .id = id_random()};
     uint8_t raw[32], commitment[HASH_BYTES];
-    char commitment_hex[2 * HASH_BYTES + 1];
     random_bytes(raw, sizeof raw);
     hex_encode(raw, sizeof raw, i.salt);
+    mem_wipe(raw, sizeof raw);
     receipt_commit(i.salt, request->target, commitment);
-    hex_encode(commitment, HASH_BYTES, commitment_hex);
+    hex_encode(commitment, HASH_BYTES, i.commitment);
     pthread_mutex_lock(&h->erasing);
     result r = owners_collect(h, &i);
     if (is_ok(r)) r = intent_write(h, &i);
     if (is_ok(r)) {
         step_done(NULL, 1, "intent");
-        r = carry_out(h, &i, commitment_hex, receipt);
+        r = carry_out(h, &i, receipt);
     }
     pthread_mutex_unlock(&h->erasing);
-    mem_free(i.owners);
     memcpy(salt, i.salt, sizeof i.salt);
+    intent_free(&i);
     log_event(is_ok(r) ? LOG_INFO : LOG_ERROR, "erasure", LOG_NUMBER("kind", request->kind),
               LOG_TEXT("status", error_code_name(r.code)));
     return r;
 }
 
+/* ---- what was cut off -------------------------------------------------------------------------------------- */
 static result recover_one(house *h, const char *name)
 {
     intent i = {0};
-    char commitment[2 * HASH_BYTES + 1];
     TRY(house_path(&h->settings, "intents", name, i.path));
     buf text, receipt;
-    buf_init(&text, 1 << 20);
+    buf_init(&text, INTENT_MAX_BYTES);
     buf_init(&receipt, 1 << 20);
-    result r = file_read(i.path, 1 << 20, &text);
+    result r = file_read(i.path, INTENT_MAX_BYTES, &text);
     cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
-    if (is_ok(r)) r = intent_parse(o, &i, commitment);
-    if (is_ok(r)) r = carry_out(h, &i, commitment, &receipt);
+    if (is_ok(r)) r = intent_parse(o, &i);
+    if (is_ok(r)) r = carry_out(h, &i, &receipt);
     if (is_ok(r)) log_event(LOG_WARN, "erasure_recovered", LOG_TEXT("id", name));
     cJSON_Delete(o);
     buf_free(&text);
     buf_free(&receipt);
-    mem_free(i.owners);
-    mem_free(i.documents);
-    mem_free(i.chunk_counts);
+    intent_free(&i);
     return r;
 }
 
-result erasure_recover(house *h)
+static result recover_locked(house *h)
 {
     char folder[CONFIG_PATH_MAX];
     TRY(house_path(&h->settings, "intents", NULL, folder));
@@ -487,4 +550,26 @@ result erasure_recover(house *h)
         if (strlen(e->d_name) == ID_TEXT_BYTES - 1) r = recover_one(h, e->d_name);
     closedir(dir);
     return r;
+}
+
+result erasure_recover(house *h)
+{
+    pthread_mutex_lock(&h->erasing);
+    h->unfinished = false;
+    result r = recover_locked(h);
+    if (!is_ok(r)) h->unfinished = true;
+    pthread_mutex_unlock(&h->erasing);
+    return r;
+}
+
+void erasure_retry(house *h)
+{
+    pthread_mutex_lock(&h->erasing);
+    bool wanted = h->unfinished;
+    pthread_mutex_unlock(&h->erasing);
+    if (!wanted) return;
+    result r = erasure_recover(h);
+    if (!is_ok(r))
+        log_event(LOG_ERROR, "erasure_waits", LOG_TEXT("status", error_code_name(r.code)),
+                  LOG_TEXT("why", r.message));
 }

@@ -18,10 +18,14 @@ typedef struct {
 
 enum { ERASURE_DOCUMENTS_MAX = 1024 };
 
-/* Returns when COMPLETE. receipt: the signed JSON; salt: 64 hex digits, kept nowhere else. */
+/* Returns when COMPLETE. receipt: the signed JSON; salt: 64 hex digits, kept nowhere else. An error
+ * behind step 1 leaves the target fenced and the erasure to erasure_retry or the next start. The caller's
+ * rpc mark must not match (request_unmark). */
 MUST_USE result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65]);
 /* At start: carries every intent found to its end, forward. */
 MUST_USE result erasure_recover(house *h);
+/* While serving: takes up what failed on its way (a full disk). Does nothing when nothing did. */
+void erasure_retry(house *h);
 
 /* Receipts of a tenant, oldest first; requester zero: all. */
 MUST_USE result erasure_each(house *h, id128 tenant, id128 requester,

@@ -29,7 +29,8 @@ typedef struct house {
     uint8_t *sign_secret;              /* SIGN_SECRET_BYTES, guarded */
     char *tls_certificate;
     char *tls_key;                     /* guarded memory */
-    pthread_mutex_t erasing;           /* one erasure at a time */
+    pthread_mutex_t erasing;           /* one erasure at a time; taken before sharing */
+    bool unfinished;                   /* under erasing: an erasure failed on its way */
     pthread_mutex_t sharing;           /* label changes: read, change, write */
 } house;
 

@@ -51,7 +51,7 @@ static bool canonical_write(const cJSON *object, const char *skip, buf *out)
 void receipt_commit(const char *salt_hex, const char *target, uint8_t commitment[HASH_BYTES])
 {
     buf both;
-    buf_init(&both, 4096);
+    buf_init(&both, strlen(salt_hex) + strlen(target));
     buf_append_str(&both, salt_hex);
     buf_append_str(&both, target);
     hash_plain("erased", buf_bytes(&both), commitment);

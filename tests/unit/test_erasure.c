@@ -1,0 +1,403 @@
+/* Erasure as a whole, on a real house in a folder: killed at each step and opened again. Every act runs
+ * in a process of its own, for a data folder is never carried over a fork. */
+#include "server/erasure.h"
+#include "server/house.h"
+#include "server/receipt.h"
+
+#include "test.h"
+
+#include <dirent.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { DEAD_AT_STEP = 77, STEPS = 8, NAMES = 5 };
+
+/* ---- the town: two tenants; who has which document ------------------------------------------------- */
+typedef struct { id128 tenant, eves, ada, bob, oncall, eve, documents[NAMES]; } town;
+static const char *const TEXTS[NAMES] = {
+    "Ada keeps the brass key under the third step.", "Ada tells bob that the lock is on Rua do Sal.",
+    "Bob hides the ledger behind the kiln.", "Bob tells ada that the kiln cools on Sundays.",
+    "The rota of those on call begins in Porto."};
+enum { ADAS, ADAS_SHARED, BOBS, BOBS_SHARED, GROUPS };
+static const char EVES[] = "Eve counts the boats in the harbour.";
+
+static char folder[256];
+static config settings;
+static town there;
+
+static void settings_for(const char *name)
+{
+    char path[600];
+    config_defaults(&settings);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT(is_ok(config_set(&settings, "data", path)) && is_ok(config_finish(&settings)));
+    settings.log_level = 3;
+    log_level_set(LOG_ERROR);
+}
+
+static result put(house *h, id128 tenant, id128 owner, const char *text, const id128 *friend, id128 *out)
+{
+    retrieval_input *input = mem_alloc(sizeof *input);
+    retrieval_stored stored;
+    const id128 readers[] = {owner, friend ? *friend : owner};
+    *input = (retrieval_input){.path = "note.txt", .media_type = "", .content = bytes_str(text)};
+    random_bytes(input->nonce, sizeof input->nonce);
+    ifc_label_public(&input->label);
+    result r = ifc_label_secrecy_add(&input->label, readers, friend ? 2 : 1);
+    if (is_ok(r)) r = ifc_label_integrity_add(&input->label, &owner, 1);
+    if (is_ok(r)) r = retrieval_put(h->stores, tenant, owner, input, 1, &stored);
+    mem_free(input);
+    TRY(r);
+    if (stored.code != E_OK) return fail(stored.code, "%s", stored.reason);
+    *out = stored.id;
+    return friend ? acl_grant_add(h->access, tenant, (acl_grant){owner, stored.id, *friend}) : OK;
+}
+
+static void town_build(house *h)
+{
+    id128 admin, id;
+    town *t = &there;
+    CHECK_OK(acl_tenant_find(h->access, "main", &t->tenant));
+    CHECK_OK(acl_tenant_add(h->access, "other", "eve", &t->eves, &t->eve));
+    CHECK_OK(acl_find(h->access, t->tenant, "admin", &admin, NULL));
+    CHECK_OK(acl_principal_add(h->access, t->tenant, ACL_USER, "ada", false, &t->ada));
+    CHECK_OK(acl_principal_add(h->access, t->tenant, ACL_USER, "bob", false, &t->bob));
+    CHECK_OK(acl_principal_add(h->access, t->tenant, ACL_GROUP, "oncall", false, &t->oncall));
+    CHECK_OK(acl_member_add(h->access, t->tenant, t->oncall, t->ada));
+    CHECK_OK(acl_member_add(h->access, t->tenant, t->oncall, t->bob));
+    CHECK_OK(put(h, t->tenant, t->ada, TEXTS[ADAS], NULL, &t->documents[ADAS]));
+    CHECK_OK(put(h, t->tenant, t->ada, TEXTS[ADAS_SHARED], &t->bob, &t->documents[ADAS_SHARED]));
+    CHECK_OK(put(h, t->tenant, t->bob, TEXTS[BOBS], NULL, &t->documents[BOBS]));
+    CHECK_OK(put(h, t->tenant, t->bob, TEXTS[BOBS_SHARED], &t->ada, &t->documents[BOBS_SHARED]));
+    CHECK_OK(put(h, t->tenant, t->oncall, TEXTS[GROUPS], NULL, &t->documents[GROUPS]));
+    CHECK_OK(put(h, t->eves, t->eve, EVES, NULL, &id));
+}
+
+/* ---- what somebody sees ------------------------------------------------------------------------------- */
+typedef struct {
+    arena *mem;
+    ifc_context context;
+    retrieval_scope scope;
+    retrieval_document info;
+} eyes;
+
+/* The clearance as a request gets it; NULL when nobody of that id lives. */
+static eyes *eyes_of(house *h, id128 tenant, id128 who)
+{
+    id128 principals[ACL_GROUPS_MAX + 1], *owners;
+    size_t count, owner_count;
+    if (!is_ok(acl_principals_of(h->access, tenant, who, principals, &count))) return NULL;
+    eyes *e = mem_alloc(sizeof *e);
+    arena_open(&e->mem, 16 << 20);
+    ASSERT(is_ok(ifc_context_init(&e->context, tenant, who, principals, count)));
+    ASSERT(is_ok(acl_owners_for(h->access, tenant, principals, count, e->mem, &owners, &owner_count)));
+    e->scope = (retrieval_scope){&e->context, owners, owner_count};
+    return e;
+}
+
+static void eyes_close(eyes *e)
+{
+    if (e == NULL) return;
+    arena_close(&e->mem);
+    mem_free(e);
+}
+
+/* Reads the document back; its text must be exactly this one. */
+static bool sees(house *h, eyes *e, id128 document, const char *text)
+{
+    const ifc_labeled *got;
+    buf out;
+    if (e == NULL || !is_ok(retrieval_get(h->stores, &e->scope, document, e->mem, &e->info, &got)))
+        return false;
+    buf_init(&out, 1 << 16);
+    bool same = is_ok(ifc_gate_release(&e->context, got, &out)) &&
+                bytes_equal(buf_bytes(&out), bytes_str(text));
+    buf_free(&out);
+    return same;
+}
+
+static bool finds(house *h, eyes *e, const char *query, id128 document)
+{
+    retrieval_hit *hits;
+    size_t count;
+    CHECK_OK(retrieval_search(h->stores, &e->scope, query, 10, SEARCH_HYBRID, e->mem, &hits, &count));
+    for (size_t i = 0; i < count; i++)
+        if (id_equal(hits[i].document, document)) return true;
+    return false;
+}
+
+static size_t files_in(const char *data, const char *name)
+{
+    char path[CONFIG_PATH_MAX + 64];
+    size_t n = 0;
+    snprintf(path, sizeof path, "%s/%s", data, name);
+    DIR *dir = opendir(path);
+    if (dir == NULL) return 0;
+    for (struct dirent *e; (e = readdir(dir)) != NULL;)
+        n += e->d_name[0] != '.' && strstr(e->d_name, "-lock") == NULL;
+    closedir(dir);
+    return n;
+}
+
+static result count_receipt(void *ctx, const char *receipt)
+{
+    receipt_verdict verdict;
+    receipt_verify(bytes_str(receipt), NULL, &verdict);
+    CHECK(verdict.valid);
+    ++*(size_t *)ctx;
+    return OK;
+}
+
+static size_t grants_like(house *h, acl_grant pattern)
+{
+    arena *mem;
+    acl_grant *all;
+    size_t count = 0;
+    arena_open(&mem, 1 << 20);
+    CHECK_OK(acl_grants(h->access, there.tenant, pattern, mem, &all, &count));
+    arena_close(&mem);
+    return count;
+}
+
+static bool key_lives(house *h, keytree_node node)
+{
+    uint8_t secret[KEY_BYTES];
+    return is_ok(keytree_secret(h->keys, node, secret));
+}
+
+/* ---- processes ------------------------------------------------------------------------------------------ */
+/* Runs act in a process of its own; its exit code, 0 when no check of it failed. */
+static int apart(void (*act)(int), int argument)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        test_case_failed_ = 0;
+        act(argument);
+        fflush(stdout);
+        _exit(test_case_failed_);
+    }
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+static void copy_folder(const char *from, const char *to)
+{
+    char command[900];
+    snprintf(command, sizeof command, "cp -a '%s/%s' '%s/%s'", folder, from, folder, to);
+    ASSERT(system(command) == 0);
+}
+
+static void remove_folder(const char *name)
+{
+    char command[600];
+    snprintf(command, sizeof command, "rm -rf '%s/%s' '%s/%s.root'", folder, name, folder, name);
+    ASSERT(system(command) == 0);
+}
+
+static void town_path(char path[300]) { snprintf(path, 300, "%s/town.ids", folder); }
+
+static void create(int unused)
+{
+    house_created *made = mem_alloc(sizeof *made);
+    house *h;
+    char path[300];
+    (void)unused;
+    settings_for("first");
+    CHECK_OK(house_create(&settings, "main", made));
+    CHECK_OK(house_open(&h, &settings));
+    town_build(h);
+    town_path(path);
+    CHECK_OK(file_write_atomic(path, bytes_of(&there, sizeof there), 0600));
+    house_close(&h);
+    mem_free(made);
+}
+
+static void town_load(void)
+{
+    char path[300];
+    buf text;
+    buf_init(&text, sizeof there);
+    town_path(path);
+    ASSERT(is_ok(file_read(path, sizeof there, &text)) && text.size == sizeof there);
+    memcpy(&there, text.data, sizeof there);
+    buf_free(&text);
+}
+
+/* ---- the erasures ------------------------------------------------------------------------------------------ */
+static const uint32_t ONE_CHUNK = 1;
+static int dies_at;
+
+static void die_at_step(int step, const char *what)
+{
+    (void)what;
+    if (step == dies_at) _exit(DEAD_AT_STEP);
+}
+
+static erasure_request request_of(erasure_kind kind)
+{
+    erasure_request q = {.kind = kind, .tenant = there.tenant, .target = "what was erased"};
+    if (kind == ERASE_DOCUMENTS) {
+        q.owner = there.ada;
+        q.documents = &there.documents[ADAS_SHARED];
+        q.chunk_counts = &ONE_CHUNK;
+        q.document_count = 1;
+    } else {
+        q.owner = kind == ERASE_OWNER ? there.bob : there.tenant;
+    }
+    return q;
+}
+
+/* argument: kind * 16 + step to die at. */
+static void erase(int argument)
+{
+    house *h;
+    buf receipt;
+    char salt[65];
+    buf_init(&receipt, 1 << 20);
+    settings_for("now");
+    CHECK_OK(house_open(&h, &settings));
+    erasure_step_hook = die_at_step;
+    dies_at = argument % 16;
+    const erasure_request q = request_of((erasure_kind)(argument / 16));
+    CHECK_OK(erasure_run(h, &q, &receipt, salt));
+    buf_free(&receipt);
+    house_close(&h);
+}
+
+static void check_document_gone(house *h)
+{
+    eyes *ada = eyes_of(h, there.tenant, there.ada), *bob = eyes_of(h, there.tenant, there.bob);
+    NEED(ada && bob);
+    id128 gone = there.documents[ADAS_SHARED];
+    CHECK(!sees(h, ada, gone, TEXTS[ADAS_SHARED]) && !sees(h, bob, gone, TEXTS[ADAS_SHARED]));
+    CHECK(!finds(h, ada, "lock Rua do Sal", gone) && !finds(h, bob, "lock Rua do Sal", gone));
+    CHECK(!key_lives(h, keytree_document(there.tenant, there.ada, gone)));
+    CHECK(grants_like(h, (acl_grant){.document = gone}) == 0);
+    CHECK(sees(h, ada, there.documents[ADAS], TEXTS[ADAS]));
+    CHECK(finds(h, ada, "brass key", there.documents[ADAS]));
+    CHECK(sees(h, ada, there.documents[BOBS_SHARED], TEXTS[BOBS_SHARED]));
+    CHECK(sees(h, bob, there.documents[BOBS], TEXTS[BOBS]));
+    CHECK(sees(h, bob, there.documents[GROUPS], TEXTS[GROUPS]));
+    eyes_close(ada);
+    eyes_close(bob);
+}
+
+static void check_user_gone(house *h)
+{
+    id128 id;
+    eyes *ada = eyes_of(h, there.tenant, there.ada);
+    NEED(ada);
+    CHECK(eyes_of(h, there.tenant, there.bob) == NULL);
+    CHECK_FAILS(acl_find(h->access, there.tenant, "bob", &id, NULL), E_NOT_FOUND);
+    CHECK(!key_lives(h, keytree_owner(there.tenant, there.bob)));
+    CHECK(!sees(h, ada, there.documents[BOBS_SHARED], TEXTS[BOBS_SHARED]));
+    CHECK(!finds(h, ada, "kiln Sundays", there.documents[BOBS_SHARED]));
+    CHECK(sees(h, ada, there.documents[GROUPS], TEXTS[GROUPS]));
+    /* What was shared with bob is ada's alone again: he is in no clause of it. */
+    CHECK(sees(h, ada, there.documents[ADAS_SHARED], TEXTS[ADAS_SHARED]));
+    CHECK(ada->info.label.secrecy.clause_count == 1 && ada->info.label.secrecy.ends[0] == 1 &&
+          id_equal(ada->info.label.secrecy.principals[0], there.ada));
+    CHECK(grants_like(h, (acl_grant){.grantee = there.bob}) == 0);
+    CHECK(grants_like(h, (acl_grant){.owner = there.bob}) == 0);
+    CHECK(files_in(settings.data, "stores") == 3);              /* ada's, the group's, eve's */
+    eyes_close(ada);
+}
+
+static void check_tenant_gone(house *h)
+{
+    id128 id;
+    CHECK_FAILS(acl_tenant_find(h->access, "main", &id), E_NOT_FOUND);
+    CHECK(eyes_of(h, there.tenant, there.ada) == NULL && eyes_of(h, there.tenant, there.bob) == NULL);
+    CHECK(!key_lives(h, keytree_tenant(there.tenant)));
+    CHECK(files_in(settings.data, "stores") == 1);              /* eve's */
+}
+
+static void check_complete(house *h, erasure_kind kind)
+{
+    size_t receipts = 0;
+    CHECK(files_in(settings.data, "intents") == 0);
+    CHECK_OK(erasure_each(h, there.tenant, (id128){{0}}, count_receipt, &receipts));
+    CHECK(receipts == 1);
+    if (kind == ERASE_DOCUMENTS) check_document_gone(h);
+    if (kind == ERASE_OWNER) check_user_gone(h);
+    if (kind == ERASE_TENANT) check_tenant_gone(h);
+    eyes *eve = eyes_of(h, there.eves, there.eve);
+    CHECK(eve && finds(h, eve, "boats", (id128){{0}}) == false);
+    retrieval_usage used;
+    CHECK_OK(retrieval_usage_of(h->stores, there.eves, there.eve, &used));
+    CHECK(used.documents == 1 && used.text_bytes == strlen(EVES));
+    eyes_close(eve);
+}
+
+/* The first start carries the erasure to its end; a second finds nothing to do. */
+static void check(int kind)
+{
+    house *h;
+    settings_for("now");
+    for (int start = 0; start < 2; start++) {
+        result r = house_open(&h, &settings);
+        CHECK_OK(r);
+        if (!is_ok(r)) return;
+        check_complete(h, (erasure_kind)kind);
+        house_close(&h);
+    }
+}
+
+/* The disk as it was before, with the root key as it is now. */
+static void check_old_disk(int opens)
+{
+    house *h = NULL;
+    settings_for("old");
+    CHECK(is_ok(house_open(&h, &settings)) == (opens == 1));
+    house_close(&h);
+}
+
+static void killed_at_each_step(erasure_kind kind)
+{
+    for (int step = 1; step <= STEPS; step++) {
+        copy_folder("first", "now");
+        copy_folder("first.root", "now.root");
+        int died = apart(erase, (int)kind * 16 + step);
+        int whole = apart(check, (int)kind);
+        copy_folder("first", "old");
+        copy_folder("now.root", "old.root");
+        int old = apart(check_old_disk, 0);
+        if (died != DEAD_AT_STEP || whole || old)
+            printf("# kind %d, killed at step %d: died %d, checks %d, old disk %d\n", (int)kind, step, died,
+                   whole, old);
+        CHECK(died == DEAD_AT_STEP && whole == 0 && old == 0);
+        remove_folder("now");
+        remove_folder("old");
+    }
+}
+
+static void document_killed_at_each_step(void) { killed_at_each_step(ERASE_DOCUMENTS); }
+static void user_killed_at_each_step(void) { killed_at_each_step(ERASE_OWNER); }
+static void tenant_killed_at_each_step(void) { killed_at_each_step(ERASE_TENANT); }
+
+/* The control: the old disk opens with the old root. */
+static void old_disk_opens_with_old_root(void)
+{
+    copy_folder("first", "old");
+    copy_folder("first.root", "old.root");
+    CHECK(apart(check_old_disk, 1) == 0);
+    remove_folder("old");
+}
+
+int main(void)
+{
+    test_tmpdir(folder);
+    if (apart(create, 0) != 0) {
+        printf("not ok 1 - the town could not be made\n1..1\n");
+        return 1;
+    }
+    town_load();
+    RUN(old_disk_opens_with_old_root);
+    RUN(document_killed_at_each_step);
+    RUN(user_killed_at_each_step);
+    RUN(tenant_killed_at_each_step);
+    test_tmpdir_remove(folder);
+    return DONE();
+}
