@@ -216,11 +216,15 @@ def damaged_store(scene):
     largest = max((n for n in before if n.endswith(".mdb")),
                   key=lambda n: os.path.getsize(os.path.join(whole, "stores", n)))
     path = os.path.join(town.house.data, "stores", largest)
+    harmed = 0
     for turn in range(4):
         with open(os.path.join(whole, "stores", largest), "rb") as f:
             content = bytearray(f.read())
+        # Within ciphertext: LMDB checks no sums, and damage to its own pages may end the process.
         for at in range(8192 + turn * 37, len(content), 257):
-            content[at] ^= 1 << turn
+            around = content[at - 32:at + 32]
+            if b"\0\0\0\0" not in around and len(set(around)) > 40:
+                content[at] ^= 1 << turn
         with open(path, "wb") as f:
             f.write(content)
         town.house.start()
@@ -228,11 +232,14 @@ def damaged_store(scene):
         for n, d in enumerate(documents.documents):
             seen = town.ada.seen("Documents/Get", town.ada.pb.GetRequest(id=d.id))
             expect(seen.code in ("DATA_LOSS", "NOT_FOUND", "UNAVAILABLE", "OK"), f"a damaged store: {seen}")
+            harmed += seen.code != "OK"
             if seen.code == "OK":
                 expect_equal(town.ada.get(d.id), b"Number %d. " % n * 400, "text from a damaged store")
         town.ada.seen("Answers/Search", town.ada.pb.SearchRequest(query="number"))
+        expect(town.house.process.poll() is None, "the server is alive")
         expect_equal(town.bob.get(kept).decode(), KEPT, "bob's, beside ada's damaged store")
         town.house.stop()
+    expect(harmed > 0, "the damage was found by somebody")
 
 
 @check("folders")

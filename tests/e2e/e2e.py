@@ -4,8 +4,8 @@ Prints TAP.
 
 usage: tests/e2e/e2e.py BUILD [--exact] [--only WORD]... [--list]
 
-A check is chosen when its name contains one of the words (with --exact: is one of them). --list prints each check and the mutants that
-must make it fail (tests/e2e/mutants.py).
+A check is chosen when its name contains one of the words (with --exact: is one of them). --list prints
+each check and the mutants that must make it fail (tests/e2e/mutants.py).
 """
 import sys
 
