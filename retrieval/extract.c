@@ -126,6 +126,7 @@ void writer_break(text_writer *w, uint32_t lines)
 static void writer_flush(text_writer *w)
 {
     bool first = w->out->size == w->start;
+    if (w->breaks && !first && w->out->data[w->out->size - 1] == '\n') w->breaks--;   /* of a code block */
     if (w->breaks && !first) buf_append(w->out, "\n\n", w->breaks);
     else if (w->space && !first) buf_append_u8(w->out, ' ');
     w->breaks = 0;

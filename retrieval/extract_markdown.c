@@ -43,6 +43,8 @@ static int enter_block(MD_BLOCKTYPE type, void *detail, void *ctx)
     case MD_BLOCK_UL: case MD_BLOCK_OL:
         writer_break(&s->writer, s->lists++ ? 1 : 2);
         break;
+    case MD_BLOCK_THEAD: case MD_BLOCK_TBODY:
+        break;
     case MD_BLOCK_LI: case MD_BLOCK_TR:
         writer_break(&s->writer, 1);
         s->cells = 0;
@@ -70,8 +72,9 @@ static int leave_block(MD_BLOCKTYPE type, void *detail, void *ctx)
     if (type == MD_BLOCK_UL || type == MD_BLOCK_OL) s->lists--;
     if (type == MD_BLOCK_CODE) s->code = false;
     if (type == MD_BLOCK_HTML) s->html = false;
-    if (type != MD_BLOCK_TD && type != MD_BLOCK_TH)
-        writer_break(&s->writer, type == MD_BLOCK_TR || s->lists ? 1 : 2);
+    bool part = type == MD_BLOCK_TD || type == MD_BLOCK_TH || type == MD_BLOCK_THEAD ||
+                type == MD_BLOCK_TBODY;
+    if (!part) writer_break(&s->writer, type == MD_BLOCK_TR || s->lists ? 1 : 2);
     return s->writer.out->bad;
 }
 

@@ -5,20 +5,13 @@
 #include "lexical.h"
 #include "retrieval.h"
 
-/* How a hybrid score is made of the dense and the lexical one.
- *   FUSE_SCALED  dense_share x dense + (1 - dense_share) x lexical, each scaled over the candidates:
- *                dense from the lowest to the highest, lexical from 0 to the highest
- *   FUSE_RANKS   sum of weight / (rank_constant + rank), reciprocal rank fusion */
-typedef enum { FUSE_SCALED, FUSE_RANKS } search_fusion;
-
+/* A hybrid score is dense_share x dense + (1 - dense_share) x lexical, each scaled over the candidates:
+ * dense from the lowest to the highest, lexical from 0 to the highest. */
 typedef struct {
     lexical_weights lexical;
-    search_fusion fusion;
-    float dense_share, rank_constant;
+    float dense_share;
     float window_share;            /* part of a chunk's dense score that is its surroundings' */
     float rarity;                  /* words of the query count as (their IDF)^rarity in its vector */
-    float feedback;                /* how far the query's vector moves towards the first ranking's best */
-    uint32_t feedback_count;       /* chunks of it */
 } search_weights;
 
 extern const search_weights SEARCH_WEIGHTS;

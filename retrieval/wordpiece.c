@@ -311,7 +311,6 @@ static bool clean(const wordpiece *w, bytes text, buf *out)
     for (size_t at = 0; at < text.size;) {
         uint8_t utf8[4];
         uint32_t c = utf8_next(text, &at);
-        if (c == 0xFFFD && !w->clean) continue;
         if (w->clean && (c == 0 || c == 0xFFFD || is_control(c))) continue;
         if (w->clean && is_white(c)) c = ' ';
         bool alone = w->chinese && is_chinese(c);

@@ -18,7 +18,7 @@ void wordpiece_close(wordpiece **w);
 uint32_t wordpiece_ids(const wordpiece *w);
 uint32_t wordpiece_unknown(const wordpiece *w);
 /* Appends the ids of text as u32 to out; unknown words give the unknown token. No special tokens are
- * added. text: any bytes (invalid UTF-8 counts as U+FFFD, which is dropped). Thread-safe. */
+ * added. text: any bytes (invalid UTF-8 counts as U+FFFD, which cleaning drops). Thread-safe. */
 void wordpiece_encode(const wordpiece *w, bytes text, buf *out);
 
 #endif

@@ -8,7 +8,7 @@
  *       each different context once; of the answerable questions: recall@1/5/10 of the passage, its
  *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
  * Options, to try other weights than the server's: --k1 F --b F --document F (share of document-level
- * evidence), --dense F (dense share), --window F, --rarity F, --feedback F, --feedback-count N, --fusion scaled|ranks, --rank-constant F,
+ * evidence), --dense F (dense share), --window F, --rarity F,
  * --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one).
  * A .gz file is read through the gzip program. */
 #include <cjson/cJSON.h>
@@ -364,11 +364,6 @@ static void set_option(evaluation *e, const char *name, const char *value)
     else if (strcmp(name, "--dense") == 0) e->weights.dense_share = v;
     else if (strcmp(name, "--window") == 0) e->weights.window_share = v;
     else if (strcmp(name, "--rarity") == 0) e->weights.rarity = v;
-    else if (strcmp(name, "--feedback") == 0) e->weights.feedback = v;
-    else if (strcmp(name, "--feedback-count") == 0) e->weights.feedback_count = (uint32_t)v;
-    else if (strcmp(name, "--rank-constant") == 0) e->weights.rank_constant = v;
-    else if (strcmp(name, "--fusion") == 0)
-        e->weights.fusion = strcmp(value, "ranks") == 0 ? FUSE_RANKS : FUSE_SCALED;
     else if (strcmp(name, "--chunk") == 0) e->chunk = (uint32_t)v;
     else if (strcmp(name, "--every") == 0) e->every = v >= 1 ? (uint32_t)v : 1;
     else if (strcmp(name, "--mode") == 0)
