@@ -306,7 +306,7 @@ static void complete_candidates(search *q, bool with_vector)
 static void fuse_scaled(search *q)
 {
     float low = INFINITY, high = -INFINITY, top = 0, w = q->weights->dense_share;
-        for (size_t i = 0; i < q->candidate_count; i++) {
+    for (size_t i = 0; i < q->candidate_count; i++) {
         low = fminf(low, q->candidates[i].nearness);
         high = fmaxf(high, q->candidates[i].nearness);
         top = fmaxf(top, q->candidates[i].lexical);
