@@ -220,7 +220,9 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
                                 const ifc_labeled **answer)
 {
     house *h = q->h;
-    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + m->max_tokens;
+    /* A token has at least a byte; the question is read once or twice, by the order. */
+    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + m->max_tokens +
+                    2 * strlen(m->question);
     TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
     const session_request s = {
         .context = q->context,

@@ -71,22 +71,19 @@ static void outlet_append(outlet *o, bytes token)
     }
 }
 
-/* Cuts the answer before a stop sequence. Else says how many bytes can go out: all but a tail that
+/* Cuts the answer before the first stop sequence in it. Else says how many bytes can go out: all but a tail that
  * might yet become one. */
 static bool outlet_stopped(outlet *o, size_t *safe)
 {
     const session_request *q = o->request;
+    uint8_t *first = NULL;
     *safe = o->answer.size;
     for (size_t i = 0; i < q->stop_count; i++) {
         size_t n = strlen(q->stop[i]);
         size_t from = o->emitted > n ? o->emitted - n : 0;
         uint8_t *found = o->answer.size > from
             ? memmem(o->answer.data + from, o->answer.size - from, q->stop[i], n) : NULL;
-        if (found) {
-            o->answer.size = (size_t)(found - o->answer.data);
-            *safe = o->answer.size;
-            return true;
-        }
+        if (found && (first == NULL || found < first)) first = found;
         for (size_t tail = n - 1; tail > 0; tail--)
             if (tail <= o->answer.size &&
                 memcmp(o->answer.data + o->answer.size - tail, q->stop[i], tail) == 0) {
@@ -94,7 +91,10 @@ static bool outlet_stopped(outlet *o, size_t *safe)
                 break;
             }
     }
-    return false;
+    if (first == NULL) return false;
+    o->answer.size = (size_t)(first - o->answer.data);
+    *safe = o->answer.size;
+    return true;
 }
 
 /* ---- reading the prompt ---------------------------------------------------------------------------- */

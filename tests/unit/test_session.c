@@ -289,6 +289,37 @@ static void stop_sequences_cut(void)
     ask_end(cut);
 }
 
+/* Of several, the one that comes first in the text counts, in whatever order they were asked for and
+ * even if one token brings them all. */
+static void earliest_stop_cuts(void)
+{
+    asked *plain = ask_begin(ada, "Who?");
+    session_answer answer;
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &plain->request, plain->mem, &answer));
+    bytes text = buf_bytes(&plain->streamed);
+    for (size_t at = 0, tried = 0; at < text.size && tried < 16; tried++) {
+        char early[8] = {0}, late[8] = {0};
+        size_t from = at, middle = at;
+        (void)utf8_next(text, &middle);
+        size_t end = middle;
+        if (middle >= text.size) break;
+        (void)utf8_next(text, &end);
+        memcpy(early, text.data + from, middle - from);
+        memcpy(late, text.data + middle, end - middle);
+        at = middle;
+        const uint8_t *a = memmem(text.data, text.size, early, strlen(early));
+        const uint8_t *b = memmem(text.data, text.size, late, strlen(late));
+        const char *stop[] = {late, early};
+        asked *cut = ask_begin(ada, "Who?");
+        cut->request.stop = stop;
+        cut->request.stop_count = 2;
+        CHECK_OK(session_generate(engine, steps, NULL, keys, &cut->request, cut->mem, &answer));
+        CHECK(cut->streamed.size == (size_t)((a < b ? a : b) - text.data));
+        ask_end(cut);
+    }
+    ask_end(plain);
+}
+
 /* Sixteen at once give the bytes that each gives alone. */
 static asked *crowd[16];
 static void *crowd_run(void *arg)
@@ -336,6 +367,7 @@ int main(void)
     RUN(cache_shares_are_static);
     RUN(cancel_stops_within_a_step);
     RUN(stop_sequences_cut);
+    RUN(earliest_stop_cuts);
     RUN(together_as_alone);
     scheduler_close(&steps);
     model_close(&engine);
