@@ -171,6 +171,10 @@ result config_finish(config *c)
         memcpy(c->root, c->data, n);
         strcpy(c->root + n, ".root");
     }
+    n = strlen(c->data);
+    if (strncmp(c->root, c->data, n) == 0 && (c->root[n] == '/' || c->root[n] == 0))
+        return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
+                    "get its root key");
     if (c->passages_default > c->passages_max || c->tokens_default > c->tokens_max)
         return fail(E_INVALID, "passages_default and tokens_default must not exceed their maxima");
     return OK;

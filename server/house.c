@@ -197,10 +197,21 @@ static result create_steps(house *h, const char *tenant, house_created *out)
     return OK;
 }
 
+/* acl's rule, asked before anything is made: acl itself comes last, and a folder half made is in the way. */
+static bool tenant_named_well(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= ACL_NAME_MAX_BYTES && name[0] != '.' && name[0] != '_' && name[0] != '-' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == n;
+}
+
 result house_create(const config *settings, const char *tenant, house_created *out)
 {
     char path[CONFIG_PATH_MAX];
     struct stat st;
+    if (!tenant_named_well(tenant))
+        return fail(E_INVALID, "a tenant's name has 1 to %d of a-z 0-9 . _ - and begins with a letter or "
+                    "digit", ACL_NAME_MAX_BYTES);
     TRY(house_path(settings, "keytree", "pages", path));
     if (stat(path, &st) == 0)
         return fail(E_EXISTS, "there is a data folder already; choose another or remove it");

@@ -19,6 +19,12 @@ static void defaults(void)
     CHECK_OK(config_set(c, "data", "/somewhere/data/"));
     CHECK_OK(config_finish(c));
     CHECK(strcmp(c->root, "/somewhere/data.root") == 0);
+    CHECK_OK(config_set(c, "root", "/somewhere/data/keys"));
+    CHECK_FAILS(config_finish(c), E_INVALID);            /* a copy of the data would have its key */
+    CHECK_OK(config_set(c, "root", "/somewhere/data"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "root", "/somewhere/database"));
+    CHECK_OK(config_finish(c));
     mem_free(c);
 }
 
