@@ -242,6 +242,10 @@ int cli_main(int argc, char **argv)
     c->ca = getenv("LETHE_CA");
     arena_open(&c->mem, (size_t)1 << 30);
     int code = run(c, argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) {         /* a full disk behind a redirection */
+        fputs("lethe: the output could not be written\n", stderr);
+        if (code == CLI_DONE) code = CLI_REFUSED;
+    }
     rpc_client_close(&c->client);
     arena_close(&c->mem);
     mem_free(c->args);

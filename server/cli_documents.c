@@ -167,8 +167,10 @@ int cli_erase(cli *c)
                         &lethe__v1__erase_response__descriptor, &done);
     if (code != CLI_DONE) return code;
     /* The erasure is done whatever happens to the file: the receipt is printed first. */
-    if (c->json) puts(done->receipt);
-    else
+    if (c->json) {
+        puts(done->receipt);
+        fprintf(stderr, "salt %s target %s\n", done->salt, done->target);
+    } else
         printf("erased: COMPLETE\n%s\n\nThe receipt's commitment opens with (kept nowhere else):\n"
                "salt    %s\ntarget  %s\n", done->receipt, done->salt, done->target);
     if (c->receipt == NULL) return CLI_DONE;

@@ -29,10 +29,19 @@ typedef struct {
     bool bar;
 } putting;
 
+/* A path that is not UTF-8 is told with \xNN for every byte beyond ASCII: JSON is UTF-8. */
 static void failed_add(putting *p, const char *path, const char *reason)
 {
     cJSON *item = cJSON_CreateObject();
-    cJSON_AddStringToObject(item, "path", path);
+    buf shown;
+    buf_init(&shown, 4 * strlen(path) + 1);
+    bool valid = utf8_valid(bytes_str(path));
+    for (const char *b = path; *b; b++)
+        if (valid || (uint8_t)*b < 0x80) buf_append_u8(&shown, (uint8_t)*b);
+        else buf_printf(&shown, "\\x%02x", (uint8_t)*b);
+    buf_append_u8(&shown, 0);
+    cJSON_AddStringToObject(item, "path", (const char *)shown.data);
+    buf_free(&shown);
     cJSON_AddStringToObject(item, "reason", reason);
     cJSON_AddItemToArray(p->failed, item);
 }
@@ -54,10 +63,12 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void find(putting *p, const char *path, int depth);
+/* The folders that we are in. */
+typedef struct above { const struct above *next; dev_t device; ino_t inode; int depth; } above;
+static void find(putting *p, const char *path, const above *in);
 
 /* Everything below the folder but hidden files, in the order of names. */
-static void find_below(putting *p, const char *path, int depth)
+static void find_below(putting *p, const char *path, const above *in)
 {
     DIR *dir = opendir(path);
     if (dir == NULL) {
@@ -75,19 +86,31 @@ static void find_below(putting *p, const char *path, int depth)
     if (count) qsort(names, count, sizeof *names, by_name);
     for (size_t i = 0; i < count; i++) {
         char below[4096];
-        if (is_ok(path_join(below, sizeof below, path, names[i]))) find(p, below, depth + 1);
+        if (is_ok(path_join(below, sizeof below, path, names[i]))) find(p, below, in);
         else failed_add(p, names[i], "the path is too long");
         mem_free(names[i]);
     }
     mem_free(names);
 }
 
-static void find(putting *p, const char *path, int depth)
+/* Links are followed, but not back into a folder that we are in. */
+static void find_folder(putting *p, const char *path, const struct stat *st, const above *in)
+{
+    const above here = {in, st->st_dev, st->st_ino, in ? in->depth + 1 : 0};
+    for (; in; in = in->next)
+        if (in->device == here.device && in->inode == here.inode) {
+            failed_add(p, path, "a link back to a folder above it");
+            return;
+        }
+    if (here.depth > DEPTH_MAX) failed_add(p, path, "folders nested too deep");
+    else find_below(p, path, &here);
+}
+
+static void find(putting *p, const char *path, const above *in)
 {
     struct stat st;
-    if (depth > DEPTH_MAX) failed_add(p, path, "folders nested too deep");
-    else if (stat(path, &st) != 0) failed_add(p, path, strerror(errno));
-    else if (S_ISDIR(st.st_mode)) find_below(p, path, depth);
+    if (stat(path, &st) != 0) failed_add(p, path, strerror(errno));
+    else if (S_ISDIR(st.st_mode)) find_folder(p, path, &st, in);
     else if (S_ISREG(st.st_mode)) file_add(p, path, (uint64_t)st.st_size);
     else failed_add(p, path, "neither a file nor a folder");
 }
@@ -242,7 +265,7 @@ int cli_put(cli *c)
     if (code != CLI_DONE) return code;
     putting p = {.c = c, .documents = cJSON_CreateArray(), .failed = cJSON_CreateArray(),
                  .bar = isatty(STDERR_FILENO) && !c->json};
-    for (int i = 0; i < c->arg_count; i++) find(&p, c->args[i], 0);
+    for (int i = 0; i < c->arg_count; i++) find(&p, c->args[i], NULL);
     for (size_t from = 0; from < p.files.count; from += STREAM_DOCUMENTS) {
         size_t upto = from + STREAM_DOCUMENTS < p.files.count ? from + STREAM_DOCUMENTS
                                                               : p.files.count;
