@@ -243,7 +243,7 @@ def House(other):
 
 @check("replace")
 def replace(scene):
-    """put --replace leaves one document of the path, and the old one is erased; without it there are two."""
+    """put --replace leaves one document of the path and erases the old one; without it there are two."""
     town = scene.town()
     folder = scene.path("files")
     os.makedirs(folder)
