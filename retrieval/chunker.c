@@ -21,9 +21,9 @@ static void push(size_t **ends, uint32_t *count, size_t *capacity, size_t end)
     (*ends)[(*count)++] = end;
 }
 
-/* A chunk closes before the sentence that would pass the target, or at a paragraph's end once it is
- * two thirds full, so that a paragraph's first words seldom dangle. What would be left at the very end
- * as a scrap of a quarter of the target stays with its predecessor. */
+/* A chunk closes before the sentence that would pass the target, or at a paragraph's end once it
+ * is two thirds full, so that a paragraph's first words seldom dangle. What would be left at the
+ * very end as a scrap of a quarter of the target stays with its predecessor. */
 void chunker_cut(bytes text, uint32_t target, size_t **ends, uint32_t *count)
 {
     ASSERT(target >= CHUNK_TARGET_MIN && text.size / 4 < UINT32_MAX);

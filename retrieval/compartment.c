@@ -149,7 +149,8 @@ result holding_add(holding *h, holding_addition *additions, size_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint32_t first = 0;
-        while (!ifc_label_equal(&additions[first].header->label, &additions[i].header->label)) first++;
+        while (!ifc_label_equal(&additions[first].header->label, &additions[i].header->label))
+            first++;
         additions[i].group = first;
     }
     if (count > 1) qsort(additions, count, sizeof *additions, by_group_then_id);
@@ -162,7 +163,7 @@ result holding_add(holding *h, holding_addition *additions, size_t count)
     return OK;
 }
 
-/* ---- from the store ----------------------------------------------------------------------------- */
+/* ---- from the store -------------------------------------------------------------------------- */
 
 /* The chunks of one document: texts in one buffer, found by their ends. */
 typedef struct { buf text, vectors, ends; uint32_t dimensions; } loaded;
@@ -262,13 +263,15 @@ result holding_load(holding *h, store *disk, bool (*skip)(void *ctx, id128 id), 
 uint64_t holding_vectors_bytes(const holding *h)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < h->compartment_count; i++) sum += dense_bytes(h->compartments[i]->vectors);
+    for (uint32_t i = 0; i < h->compartment_count; i++)
+        sum += dense_bytes(h->compartments[i]->vectors);
     return sum;
 }
 
 uint64_t holding_lexical_bytes(const holding *h)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < h->compartment_count; i++) sum += lexical_bytes(h->compartments[i]->words);
+    for (uint32_t i = 0; i < h->compartment_count; i++)
+        sum += lexical_bytes(h->compartments[i]->words);
     return sum;
 }

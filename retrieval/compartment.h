@@ -1,9 +1,9 @@
 /* compartment: what is held in memory of one open store. Internal to retrieval/.
  *
- * The documents of a store, by id, each in the compartment of its label; a compartment has one dense
- * and one lexical index over the same rows (chunks by document id and number). A compartment exists as
- * long as it has documents. All of it is a function of the documents that are there.
- * Threads: the caller holds the store's lock. */
+ * The documents of a store, by id, each in the compartment of its label; a compartment has one
+ * dense and one lexical index over the same rows (chunks by document id and number). A
+ * compartment exists as long as it has documents. All of it is a function of the documents that
+ * are there. Threads: the caller holds the store's lock. */
 #ifndef LETHE_COMPARTMENT_H
 #define LETHE_COMPARTMENT_H
 
@@ -42,15 +42,15 @@ holding_document *holding_find(const holding *h, id128 id);        /* NULL when 
 /* Removes rows and words, wiping them; an empty compartment goes. Absent is fine. */
 void holding_remove(holding *h, id128 id);
 
-/* Documents to add at once (at most 2^32); ids in any order, each one absent from the holding. chunk texts are only
- * read, vectors copied. */
+/* Documents to add at once (at most 2^32); ids in any order, each one absent from the holding.
+ * chunk texts are only read, vectors copied. */
 typedef struct {
     const store_header *header;
     const bytes *texts;            /* (chunk_count) */
     const float *vectors;          /* (chunk_count, dimensions) */
     uint32_t group;                /* set inside: additions of one label share it */
 } holding_addition;
-/* On error nothing of the additions' label stays half added: the caller closes the store's memory. */
+/* After an error the holding is not to be used: the caller clears it and loads it again. */
 MUST_USE result holding_add(holding *h, holding_addition *additions, size_t count);
 /* Fills an empty holding from the store, leaving out the documents for which skip says true. */
 MUST_USE result holding_load(holding *h, store *disk, bool (*skip)(void *ctx, id128 id), void *ctx);

@@ -123,7 +123,8 @@ result dense_add_many(dense *d, const dense_document *documents, size_t count)
     if (added > UINT32_MAX / 2 - d->rows)
         return fail(E_EXHAUSTED, "the index holds too many chunks");
     keys_reserve(d, d->rows + (uint32_t)added);
-    for (size_t i = 0; i < count; i++) {       /* the order does not matter yet: it makes the room */
+    /* Makes the room; the order does not matter yet. */
+    for (size_t i = 0; i < count; i++) {
         if (documents[i].count == 0 ||
             faiss_Index_add(d->index, documents[i].count, documents[i].vectors) == 0) continue;
         index_shorten(d, d->rows);

@@ -1,6 +1,6 @@
-/* dense: one exact inner-product index of a compartment. Internal to retrieval/; dense.c is the only
- * file that sees FAISS's C headers. Rows are kept in canonical order (by key), so that neither bytes
- * nor results depend on how the set came about; removed rows are zeroed. */
+/* dense: one exact inner-product index of a compartment. Internal to retrieval/; dense.c is the
+ * only file that sees FAISS's C headers. Rows are kept in canonical order (by key), so that
+ * neither bytes nor results depend on how the set came about; removed rows are zeroed. */
 #ifndef LETHE_DENSE_H
 #define LETHE_DENSE_H
 
@@ -14,7 +14,8 @@ MUST_USE result dense_open(dense **out, uint32_t dimensions);
 void dense_close(dense **d);                              /* wipes */
 /* Rows of one document, ascending chunk. Inserted at their canonical place. */
 MUST_USE result dense_add(dense *d, id128 document, uint32_t count, const float *vectors);
-/* Many documents at once: ids strictly ascending, none of them present; each row moves at most once. */
+/* Many documents at once: ids strictly ascending, none of them present; each row moves at most
+ * once. */
 typedef struct { id128 document; uint32_t count; const float *vectors; } dense_document;
 MUST_USE result dense_add_many(dense *d, const dense_document *documents, size_t count);
 void dense_remove(dense *d, id128 document);              /* absent is fine */

@@ -4,8 +4,8 @@
 
 #include "dense.h"
 
-/* DENSE_PLAIN_FAISS: the library's own IndexFlatIP, to measure against; its ties and its adding order
- * are its own. The others are one index class with the same bits on every path. */
+/* DENSE_PLAIN_FAISS: the library's own IndexFlatIP, to measure against; its ties and its adding
+ * order are its own. The others are one index class with the same bits on every path. */
 typedef enum { DENSE_AUTO, DENSE_PORTABLE, DENSE_AVX2, DENSE_PLAIN_FAISS } dense_path;
 
 /* E_UNIMPLEMENTED when the CPU lacks it. */

@@ -176,7 +176,8 @@ uint32_t embedder_add(const embedder *e, bytes text, float weight, float *vector
     buf_init(&ids, (text.size + 4) * IDS_PER_BYTE * sizeof(uint32_t));
     wordpiece_encode(e->tokenizer, text, &ids);
     uint32_t known = 0, unknown = wordpiece_unknown(e->tokenizer);
-    for (size_t at = 0; at + 4 <= ids.size; at += 4) known += memcmp(ids.data + at, &unknown, 4) != 0;
+    for (size_t at = 0; at + 4 <= ids.size; at += 4)
+        known += memcmp(ids.data + at, &unknown, 4) != 0;
     for (size_t at = 0; at + 4 <= ids.size; at += 4) {
         uint32_t id;
         memcpy(&id, ids.data + at, 4);

@@ -4,8 +4,8 @@
 
 static const id128 WHOLE = {{0}};
 
-/* Takes the targets out of an open store's memory. The fence stands already, so that a store which is
- * not open, or opens later, never holds them. */
+/* Takes the targets out of an open store's memory. The fence stands already, so that a store
+ * which is not open, or opens later, never holds them. */
 static void forget(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
 {
     slot *s;
@@ -19,7 +19,8 @@ static void forget(retrieval *r, id128 tenant, id128 owner, const id128 *documen
     slot_release(r, &s);
 }
 
-result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
+result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
+                       size_t count)
 {
     if (!MUTANT(erase_keeps_index)) {
         if (count == 0) fence_add(r, tenant, owner, WHOLE);
@@ -29,7 +30,8 @@ result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *doc
     return OK;
 }
 
-/* What the fence took out is wiped with it; this makes sure once more, after a restart for instance. */
+/* What the fence took out is wiped with it; this makes sure once more, after a restart for
+ * instance. */
 result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
 {
     forget(r, tenant, owner, documents, count);

@@ -36,8 +36,8 @@ static bool media_type_is(const char *given, const char *want)
 static extract_format sniff(bytes content)
 {
     size_t at = 0;
-    while (at < content.size && at < 256 && strchr(" \t\r\n\xEF\xBB\xBF", content.data[at]) != NULL &&
-           content.data[at] != 0)
+    while (at < content.size && at < 256 && content.data[at] != 0 &&
+           strchr(" \t\r\n\xEF\xBB\xBF", content.data[at]) != NULL)
         at++;
     bytes rest = {content.data + at, content.size - at};
     if (starts_with(rest, "%PDF-")) return FORMAT_PDF;
@@ -45,7 +45,8 @@ static extract_format sniff(bytes content)
     return FORMAT_PLAIN;
 }
 
-result extract_detect(const char *media_type, const char *path, bytes content, extract_format *format)
+result extract_detect(const char *media_type, const char *path, bytes content,
+                      extract_format *format)
 {
     *format = FORMAT_PLAIN;
     if (media_type != NULL && *media_type != 0) {
@@ -116,7 +117,7 @@ result extract_text(extract_format format, bytes content, buf *out)
     return OK;
 }
 
-/* ---- writer ------------------------------------------------------------------------------------ */
+/* ---- writer ---------------------------------------------------------------------------------- */
 
 void writer_break(text_writer *w, uint32_t lines)
 {
@@ -126,7 +127,8 @@ void writer_break(text_writer *w, uint32_t lines)
 static void writer_flush(text_writer *w)
 {
     bool first = w->out->size == w->start;
-    if (w->breaks && !first && w->out->data[w->out->size - 1] == '\n') w->breaks--;   /* of a code block */
+    /* A code block brings its own last line break. */
+    if (w->breaks && !first && w->out->data[w->out->size - 1] == '\n') w->breaks--;
     if (w->breaks && !first) buf_append(w->out, "\n\n", w->breaks);
     else if (w->space && !first) buf_append_u8(w->out, ' ');
     w->breaks = 0;

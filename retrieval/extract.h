@@ -18,7 +18,7 @@ const char *extract_media_type(extract_format format);
 /* Appends the text to out, whose limit bounds it. */
 MUST_USE result extract_text(extract_format format, bytes content, buf *out);
 
-/* ---- parts ------------------------------------------------------------------------------------ */
+/* ---- parts ----------------------------------------------------------------------------------- */
 MUST_USE result extract_markdown(bytes content, buf *out);
 MUST_USE result extract_html(bytes content, buf *out);
 MUST_USE result extract_pdf(bytes content, buf *out);

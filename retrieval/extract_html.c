@@ -1,7 +1,7 @@
-/* HTML by gumbo, which builds a tree as deep as the input nests, walks its stack of open elements for
- * each tag and frees recursively. So it gets an arena of its own with a limit of memory and of
- * processor time, left by a jump when either is used up; the tree is walked without recursion and
- * dropped with the arena. */
+/* HTML by gumbo, which builds a tree as deep as the input nests, walks its stack of open
+ * elements for each tag and frees recursively. So it gets an arena of its own with a limit of
+ * memory and of processor time, left by a jump when either is used up; the tree is walked
+ * without recursion and dropped with the arena. */
 #include <gumbo.h>
 #include <setjmp.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static void *arena_take(void *ctx, size_t size)
     html_arena *a = ctx;
     size = (size + 15) & ~(size_t)15;
     if (size > a->size - a->used) longjmp(a->give_up, 1);
-    if (++a->allocations % CHECK_EVERY == 0 && cpu_seconds() > a->deadline_s) longjmp(a->give_up, 1);
+    if (++a->allocations % CHECK_EVERY == 0 && cpu_seconds() > a->deadline_s)
+        longjmp(a->give_up, 1);
     void *p = a->memory + a->used;
     a->used += size;
     return p;
@@ -55,13 +56,15 @@ static role role_of(GumboTag tag)
         return SKIPPED;
     case GUMBO_TAG_P: case GUMBO_TAG_H1: case GUMBO_TAG_H2: case GUMBO_TAG_H3: case GUMBO_TAG_H4:
     case GUMBO_TAG_H5: case GUMBO_TAG_H6: case GUMBO_TAG_TITLE: case GUMBO_TAG_BLOCKQUOTE:
-    case GUMBO_TAG_TABLE: case GUMBO_TAG_UL: case GUMBO_TAG_OL: case GUMBO_TAG_DL: case GUMBO_TAG_HR:
+    case GUMBO_TAG_TABLE: case GUMBO_TAG_UL: case GUMBO_TAG_OL: case GUMBO_TAG_DL:
+    case GUMBO_TAG_HR:
     case GUMBO_TAG_SECTION: case GUMBO_TAG_ARTICLE: case GUMBO_TAG_HEADER: case GUMBO_TAG_FOOTER:
     case GUMBO_TAG_ASIDE: case GUMBO_TAG_NAV: case GUMBO_TAG_MAIN: case GUMBO_TAG_FIGURE:
         return PARAGRAPH;
     case GUMBO_TAG_DIV: case GUMBO_TAG_LI: case GUMBO_TAG_TR: case GUMBO_TAG_DT: case GUMBO_TAG_DD:
     case GUMBO_TAG_BR: case GUMBO_TAG_FORM: case GUMBO_TAG_FIELDSET: case GUMBO_TAG_ADDRESS:
-    case GUMBO_TAG_FIGCAPTION: case GUMBO_TAG_CAPTION: case GUMBO_TAG_OPTION: case GUMBO_TAG_SUMMARY:
+    case GUMBO_TAG_FIGCAPTION: case GUMBO_TAG_CAPTION: case GUMBO_TAG_OPTION:
+    case GUMBO_TAG_SUMMARY:
     case GUMBO_TAG_DETAILS: case GUMBO_TAG_LEGEND: case GUMBO_TAG_CENTER:
         return LINE;
     case GUMBO_TAG_TD: case GUMBO_TAG_TH:
@@ -73,7 +76,10 @@ static role role_of(GumboTag tag)
     }
 }
 
-static uint32_t breaks_of(role r) { return r == PARAGRAPH || r == VERBATIM ? 2 : r == LINE ? 1 : 0; }
+static uint32_t breaks_of(role r)
+{
+    return r == PARAGRAPH || r == VERBATIM ? 2 : r == LINE ? 1 : 0;
+}
 
 /* Enters a node: says whether its children are to be visited. */
 static bool enter(text_writer *w, const GumboNode *n, uint32_t *verbatim)
@@ -157,7 +163,8 @@ static result parse_and_walk(html_arena *a, bytes content, buf *out)
 
 result extract_html(bytes content, buf *out)
 {
-    if (content.size > SIZE_MAX / 2 / ARENA_PER_BYTE) return fail(E_INVALID, "the HTML is too large");
+    if (content.size > SIZE_MAX / 2 / ARENA_PER_BYTE)
+        return fail(E_INVALID, "the HTML is too large");
     html_arena *a = mem_alloc(sizeof *a);
     a->size = ARENA_BASE_BYTES + content.size * ARENA_PER_BYTE;
     a->deadline_s = cpu_seconds() + CPU_SECONDS_MAX;

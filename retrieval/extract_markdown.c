@@ -8,7 +8,8 @@ typedef struct { text_writer writer; uint32_t lists, cells; bool code, html; } s
 
 /* The entities that people type; others stay as they stand. */
 static const struct { const char *name, *text; } ENTITIES[] = {
-    {"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}, {"&quot;", "\""}, {"&apos;", "'"}, {"&nbsp;", " "},
+    {"&amp;", "&"}, {"&lt;", "<"}, {"&gt;", ">"}, {"&quot;", "\""}, {"&apos;", "'"},
+    {"&nbsp;", " "},
     {"&ndash;", "\xE2\x80\x93"}, {"&mdash;", "\xE2\x80\x94"}, {"&hellip;", "\xE2\x80\xA6"},
     {"&lsquo;", "\xE2\x80\x98"}, {"&rsquo;", "\xE2\x80\x99"}, {"&ldquo;", "\xE2\x80\x9C"},
     {"&rdquo;", "\xE2\x80\x9D"}, {"&copy;", "\xC2\xA9"}, {"&reg;", "\xC2\xAE"},
@@ -114,7 +115,8 @@ result extract_markdown(bytes content, buf *out)
                         .leave_block = leave_block, .enter_span = span, .leave_span = span,
                         .text = write_text};
     if (content.size >= UINT32_MAX / 2) return fail(E_INVALID, "the Markdown is too large");
-    if (md_parse((const MD_CHAR *)content.data, (MD_SIZE)content.size, &parser, &s) != 0 && !out->bad)
+    if (md_parse((const MD_CHAR *)content.data, (MD_SIZE)content.size, &parser, &s) != 0 &&
+        !out->bad)
         return fail(E_INVALID, "the Markdown could not be read");
     return OK;
 }

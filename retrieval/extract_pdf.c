@@ -1,5 +1,6 @@
-/* PDF by poppler's pdftotext in a child: no environment, no files but its three, bounded memory, time
- * and output, no new privileges. The document reaches it through an anonymous file in memory. */
+/* PDF by poppler's pdftotext in a child: no environment, no files but its three, bounded memory,
+ * time and output, no new privileges. The document reaches it through an anonymous file in
+ * memory. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -36,8 +37,8 @@ static result content_file(bytes content, int *fd)
     return OK;
 }
 
-/* Runs in the child between vfork and exec: system calls only. vfork, because the parent may be large,
- * and because fork would run the handlers of libraries with threads of their own. */
+/* Runs in the child between vfork and exec: system calls only. vfork, because the parent may be
+ * large, and because fork would run the handlers of libraries with threads of their own. */
 static _Noreturn void child(const char *program, int in, int out, int null)
 {
     static char *const argv[] = {"pdftotext", "-q", "-enc", "UTF-8", "-", "-", NULL};

@@ -4,8 +4,8 @@
 // multiply then add, no fused operation), and the lanes are folded 64 -> 16 -> 8 -> 4 -> 2 -> 1 in
 // one fixed tree. The AVX2 and the portable path do the same additions in the same order, so
 // a score does not depend on the machine. Debian's FAISS is an SSE build that adds in one register
-// and stays at a fifth of the memory bandwidth; with independent sums in registers the memory is the
-// limit: 95 % of the widest plain read on a Zen 4 core (2026-11). Lost there: AVX-512 registers
+// and stays at a fifth of the memory bandwidth; with independent sums in registers the memory is
+// the limit: 95 % of the widest plain read on a Zen 4 core (2026-11). Lost there: AVX-512 registers
 // (82 %), software prefetch at any distance from 0.5 to 32 KiB (75-90 %), several rows at a time or
 // several streams (35-80 %).
 // Bytes: rows x dimensions x 4, read once. Measured by tests/bench/bench_scan.
@@ -317,7 +317,7 @@ extern "C" float *lethe_faiss_rows(const FaissIndexFlatIP *index)
     return const_cast<float *>(static_cast<const faiss::IndexFlat *>(any)->get_xb());
 }
 
-// ---- FAISS's C API, where the library lacks it -----------------------------------------------------
+// ---- FAISS's C API, where the library lacks it --------------------------------------------------
 #ifndef LETHE_HAVE_FAISS_C
 
 static faiss::Index *as_index(FaissIndex *index) { return reinterpret_cast<faiss::Index *>(index); }

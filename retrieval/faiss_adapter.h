@@ -1,4 +1,5 @@
-/* The FAISS index class that Lethe brings along, behind FAISS's own C types. Internal: dense.c only.
+/* The FAISS index class that Lethe brings along, behind FAISS's own C types. Internal: dense.c
+ * only.
  *
  * The adapter also defines those functions of FAISS's C API that dense.c calls, for builds whose
  * FAISS library carries the C headers without the symbols (Debian 12). */
@@ -15,10 +16,10 @@ extern "C" {
 
 typedef enum { SCAN_AUTO, SCAN_PORTABLE, SCAN_AVX2 } lethe_scan_path;
 
-/* An exact inner-product index whose search() reads the rows at the speed of memory, whose ties go to the lower
- * row, and whose memory is wiped when it grows, shrinks or dies. Every path adds in the same order
- * and gives the same bits. path: SCAN_AUTO picks the widest that the CPU has; one that it lacks is
- * an error (non-zero). Zero on success, as everywhere in FAISS's C API. */
+/* An exact inner-product index whose search() reads the rows at the speed of memory, whose ties
+ * go to the lower row, and whose memory is wiped when it grows, shrinks or dies. Every path adds
+ * in the same order and gives the same bits. path: SCAN_AUTO picks the widest that the CPU has;
+ * one that it lacks is an error (non-zero). Zero on success, as everywhere in FAISS's C API. */
 int lethe_faiss_IndexFlatIP_new(FaissIndexFlatIP **out, faiss_idx_t dimensions,
                                 lethe_scan_path path);
 /* The rows (ntotal, d) of such an index or of FAISS's own IndexFlatIP; NULL or stale after the next

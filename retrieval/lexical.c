@@ -175,10 +175,11 @@ void lexical_append(lexical *lx, terms *t, id128 id, const bytes *chunks, uint32
     lx->document_count++;
 }
 
-/* ---- merging ------------------------------------------------------------------------------------ */
+/* ---- merging --------------------------------------------------------------------------------- */
 
 /* Interleaves the documents of both by id and says where each row goes. */
-static void merge_documents(lexical *dst, const lexical *src, uint32_t *dst_rows, uint32_t *src_rows)
+static void merge_documents(lexical *dst, const lexical *src, uint32_t *dst_rows,
+                            uint32_t *src_rows)
 {
     uint32_t count = dst->document_count + src->document_count;
     uint32_t rows_count = dst->row_count + src->row_count, i = 0, j = 0, at = 0;
@@ -247,7 +248,7 @@ void lexical_merge(lexical *dst, lexical *src)
     lexical_empty(src);
 }
 
-/* ---- removal ------------------------------------------------------------------------------------ */
+/* ---- removal --------------------------------------------------------------------------------- */
 
 static bool find_document(const lexical *lx, id128 id, uint32_t *at)
 {
@@ -321,7 +322,8 @@ uint32_t lexical_rows(const lexical *lx) { return lx->row_count; }
 
 uint64_t lexical_bytes(const lexical *lx)
 {
-    return lx->postings_bytes + lx->slots * sizeof *lx->table + lx->row_capacity * sizeof *lx->rows +
+    return lx->postings_bytes + lx->slots * sizeof *lx->table +
+        lx->row_capacity * sizeof *lx->rows +
            lx->document_capacity * sizeof *lx->documents;
 }
 
@@ -336,11 +338,12 @@ uint64_t lexical_digest(const lexical *lx)
                (term_hash(0, bytes_of(e->postings, e->count * sizeof *e->postings)) * 3);
     }
     for (uint32_t d = 0; d < lx->document_count; d++)
-        sum += term_hash(0, bytes_of(&lx->documents[d].id, ID_BYTES)) * (lx->documents[d].first + 1);
+        sum += term_hash(0, bytes_of(&lx->documents[d].id, ID_BYTES)) *
+               (lx->documents[d].first + 1);
     return sum + term_hash(0, bytes_of(lx->rows, lx->row_count * sizeof *lx->rows));
 }
 
-/* ---- queries ------------------------------------------------------------------------------------ */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 uint32_t lexical_query_find(const lexical_query *q, bytes term)
 {

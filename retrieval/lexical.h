@@ -1,12 +1,13 @@
 /* lexical: an inverted index of one compartment, in memory only. Internal to retrieval/.
  *
  * Rows are the compartment's chunks in canonical order (document id, chunk), the same rows as in
- * dense.h; postings are kept in row order and empty terms go, so that what is held is a function of
- * the documents that are there and not of how they came. Removed memory is wiped.
+ * dense.h; postings are kept in row order and empty terms go, so that what is held is a function
+ * of the documents that are there and not of how they came. Removed memory is wiped.
  *
- * Statistics are sums: a search adds them up over the compartments that it may use and computes BM25
- * from the totals, so that no other compartment moves a score. Evidence of a chunk is taken at two
- * levels, the chunk and its whole document: a short passage seldom repeats what its document is about.
+ * Statistics are sums: a search adds them up over the compartments that it may use and computes
+ * BM25 from the totals, so that no other compartment moves a score. Evidence of a chunk is taken
+ * at two levels, the chunk and its whole document: a short passage seldom repeats what its
+ * document is about.
  *
  * Threads: readers in parallel, one writer; the caller holds the store's lock. */
 #ifndef LETHE_LEXICAL_H

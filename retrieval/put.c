@@ -120,7 +120,8 @@ static void prepare_all(retrieval *r, id128 tenant, id128 owner, const retrieval
     }
 }
 
-/* Fences are looked at again under the lock: one that went up in the meantime refuses the document. */
+/* Fences are looked at again under the lock: one that went up in the meantime refuses the
+ * document. */
 static void refuse_fenced(retrieval *r, slot *s, size_t count, retrieval_stored *stored,
                           prepared *all)
 {
@@ -150,7 +151,8 @@ static result write_all(slot *s, size_t count, prepared *all)
     result done = n == 0 ? OK : store_put(s->disk, documents, n);
     if (is_ok(done) && n > 0) {
         for (size_t i = 0; i < n; i++) holding_remove(&s->memory, additions[i].header->id);
-        /* Should the memory fail, what is durable stays so: the store is read again when next used. */
+        /* Should the memory fail, what is durable stays so: the store is read again when next
+         * used. */
         if (is_ok(holding_add(&s->memory, additions, n))) slot_measure(s);
         else slot_shut(s);
     }

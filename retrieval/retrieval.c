@@ -6,7 +6,8 @@
 #include "slots.h"
 
 enum { STORES_OPEN_DEFAULT = 128 };
-static const uint64_t DOCUMENT_MAX_DEFAULT = (uint64_t)64 << 20, STORE_MAX_DEFAULT = (uint64_t)16 << 30;
+static const uint64_t DOCUMENT_MAX_DEFAULT = (uint64_t)64 << 20;
+static const uint64_t STORE_MAX_DEFAULT = (uint64_t)16 << 30;
 
 result retrieval_open(retrieval **out, const retrieval_options *o)
 {
@@ -60,7 +61,7 @@ void retrieval_close(retrieval **out)
     mem_free(r);
 }
 
-/* ---- documents ---------------------------------------------------------------------------------- */
+/* ---- documents ------------------------------------------------------------------------------- */
 
 static void document_info(const slot *s, const holding_document *d, retrieval_document *info)
 {
@@ -167,7 +168,8 @@ result retrieval_list(retrieval *r, const retrieval_scope *scope,
     return done;
 }
 
-result retrieval_find_path(retrieval *r, id128 tenant, id128 owner, const char *path, id128 *document)
+result retrieval_find_path(retrieval *r, id128 tenant, id128 owner, const char *path,
+                           id128 *document)
 {
     slot *s;
     TRY(slot_acquire(r, tenant, owner, false, false, &s));
@@ -179,8 +181,9 @@ result retrieval_find_path(retrieval *r, id128 tenant, id128 owner, const char *
     return found != NULL ? OK : fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
 }
 
-/* Durable first, then out of the old compartment, then into the new one. If that last step fails the
- * store's memory is dropped, and read again by its next user: never left under the old label. */
+/* Durable first, then out of the old compartment, then into the new one. If that last step fails
+ * the store's memory is dropped, and read again by its next user: never left under the old
+ * label. */
 static result relabel_locked(slot *s, id128 document, const ifc_label *label)
 {
     const holding_document *d = holding_find(&s->memory, document);

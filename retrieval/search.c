@@ -1,9 +1,11 @@
-/* Search within a clearance: collect the permitted compartments, add up their statistics, score, fuse.
+/* Search within a clearance: collect the permitted compartments, add up their statistics, score,
+ * fuse.
  *
- * Non-interference rests on the order of the steps: what the context does not permit is left out before
- * anything is counted or scored, so that every number below is a function of the permitted compartments
- * and the query. Nothing is filtered after it. Candidates are the best POOL of each ranking over all
- * permitted compartments together, so that how documents fall into compartments moves nothing. */
+ * Non-interference rests on the order of the steps: what the context does not permit is left out
+ * before anything is counted or scored, so that every number below is a function of the
+ * permitted compartments and the query. Nothing is filtered after it. Candidates are the best
+ * POOL of each ranking over all permitted compartments together, so that how documents fall into
+ * compartments moves nothing. */
 #include "search.h"
 
 #include <math.h>
@@ -15,10 +17,10 @@
 
 enum { POOL = 200, WINDOW = 3 };
 
-/* Fixed on the development questions (lethe_eval_retrieval --qa), never on the test collection. Each
- * lies in the middle of a flat optimum. Lost there: reciprocal rank fusion (recall@1 of the passage
- * 0.79-0.80 against 0.83), moving the query towards the first ranking's best chunks (no gain),
- * chunk-level evidence alone (lexical recall@1 0.80 against 0.82). */
+/* Fixed on the development questions (lethe_eval_retrieval --qa), never on the test collection.
+ * Each lies in the middle of a flat optimum. Lost there: reciprocal rank fusion (recall@1 of the
+ * passage 0.79-0.80 against 0.83), moving the query towards the first ranking's best chunks (no
+ * gain), chunk-level evidence alone (lexical recall@1 0.80 against 0.82). */
 const search_weights SEARCH_WEIGHTS = {
     .lexical = {.k1 = 1.0f, .b = 0.65f, .document_share = 0.7f},
     .dense_share = 0.3f, .window_share = 0.3f, .rarity = 1.0f,
@@ -48,7 +50,7 @@ typedef struct {
     size_t candidate_count, candidate_capacity;
 } search;
 
-/* ---- what may be used --------------------------------------------------------------------------- */
+/* ---- what may be used ------------------------------------------------------------------------ */
 
 static int by_owner(const void *a, const void *b)
 {
@@ -112,7 +114,8 @@ static void collect_views(search *q)
     for (size_t i = 0; i < q->slot_count; i++)
         for (uint32_t c = 0; c < q->slots[i]->memory.compartment_count; c++) {
             compartment *home = q->slots[i]->memory.compartments[c];
-            if (may_use(q, &home->label)) q->views[q->view_count++] = (view){q->slots[i], home, NULL};
+            if (may_use(q, &home->label))
+                q->views[q->view_count++] = (view){q->slots[i], home, NULL};
         }
 }
 
@@ -164,8 +167,9 @@ static void weigh_word(void *ctx, bytes term, bytes word)
     w->known += embedder_add(w->q->r->embedder, word, weight, w->q->vector);
 }
 
-/* The query's vector: its words weighted by how rare they are in what the reader may read, where a
- * collection's own common words say little. Function words are left out, unless there is nothing else. */
+/* The query's vector: its words weighted by how rare they are in what the reader may read, where
+ * a collection's own common words say little. Function words are left out, unless there is
+ * nothing else. */
 static bool embed_query(search *q, bytes query)
 {
     terms *t;
@@ -178,7 +182,7 @@ static bool embed_query(search *q, bytes query)
     return embedder_finish(q->r->embedder, w.known, q->vector);
 }
 
-/* ---- candidates --------------------------------------------------------------------------------- */
+/* ---- candidates ------------------------------------------------------------------------------ */
 
 static int by_identity(const candidate *a, const candidate *b)
 {
@@ -208,7 +212,8 @@ static void push(search *q, uint32_t v, uint32_t row, float score)
     }
     dense_key key = dense_key_of(q->views[v].c->vectors, row);
     q->candidates[q->candidate_count++] =
-        (candidate){.view = v, .row = row, .chunk = key.chunk, .document = key.document, .score = score};
+        (candidate){.view = v, .row = row, .chunk = key.chunk, .document = key.document,
+                    .score = score};
 }
 
 /* Keeps the best POOL of those from `first` on. */
@@ -235,7 +240,8 @@ static result dense_pool(search *q)
     return done;
 }
 
-/* Scores every row of every view; rows with a score go through a pool that is cut whenever it is full. */
+/* Scores every row of every view; rows with a score go through a pool that is cut whenever it is
+ * full. */
 static result lexical_pool(search *q)
 {
     size_t first = q->candidate_count;
@@ -258,8 +264,8 @@ static result lexical_pool(search *q)
     return OK;
 }
 
-/* Inner product with the chunk, and in part with the mean of what stands around it in its document (up
- * to WINDOW chunks to each side): a passage is about what its section is about. */
+/* Inner product with the chunk, and in part with the mean of what stands around it in its
+ * document (up to WINDOW chunks to each side): a passage is about what its section is about. */
 static float nearness(const search *q, const candidate *c)
 {
     const float *vector = q->vector;
@@ -301,7 +307,7 @@ static void complete_candidates(search *q, bool with_vector)
     q->candidate_count = kept;
 }
 
-/* ---- fusion ------------------------------------------------------------------------------------- */
+/* ---- fusion ---------------------------------------------------------------------------------- */
 
 static void fuse_scaled(search *q)
 {
@@ -330,7 +336,7 @@ static void fuse(search *q, search_mode mode)
         qsort(q->candidates, q->candidate_count, sizeof *q->candidates, best_first);
 }
 
-/* ---- hits --------------------------------------------------------------------------------------- */
+/* ---- hits ------------------------------------------------------------------------------------ */
 
 typedef struct { arena *a; const ifc_label *label; retrieval_hit *hit; } reading;
 
@@ -341,7 +347,8 @@ static result read_hit(void *ctx, uint32_t number, const store_chunk *chunk)
     into->hit->start = chunk->start;
     into->hit->end = chunk->end;
     into->hit->text = ifc_labeled_make(into->a, into->label, chunk->text);
-    return into->hit->text != NULL ? OK : fail(E_EXHAUSTED, "the passages are too large for this request");
+    if (into->hit->text != NULL) return OK;
+    return fail(E_EXHAUSTED, "the passages are too large for this request");
 }
 
 static result make_hits(search *q, uint32_t k, arena *a, retrieval_hit **hits, size_t *hit_count)
@@ -409,7 +416,7 @@ result retrieval_search(retrieval *r, const retrieval_scope *scope, const char *
     return search_with(r, scope, query, k, mode, &SEARCH_WEIGHTS, a, hits, hit_count);
 }
 
-/* ---- for the extractive reader -------------------------------------------------------------------- */
+/* ---- for the extractive reader --------------------------------------------------------------- */
 
 float retrieval_similarity(retrieval *r, bytes a, bytes b)
 {

@@ -9,21 +9,21 @@
 /* Never end a sentence: a name or a number follows. Sorted, lower case, without the full stop. */
 static const char *const BEFORE_NAMES[] = {
     "adm", "approx", "art", "ca", "capt", "cf", "ch", "cmdr", "col", "dr", "e.g", "ed", "eds", "eq",
-    "eqs", "esp", "fig", "figs", "gen", "gov", "hon", "i.e", "lt", "maj", "messrs", "mme", "mr", "mrs",
-    "ms", "mt", "no", "nos", "op", "p", "pp", "pres", "prof", "pt", "ref", "refs", "rep", "rev", "sec",
-    "sen", "sgt", "st", "viz", "vol", "vols", "vs",
+    "eqs", "esp", "fig", "figs", "gen", "gov", "hon", "i.e", "lt", "maj", "messrs", "mme", "mr",
+    "mrs", "ms", "mt", "no", "nos", "op", "p", "pp", "pres", "prof", "pt", "ref", "refs", "rep",
+    "rev", "sec", "sen", "sgt", "st", "viz", "vol", "vols", "vs",
 };
 /* End a sentence only before a capital letter. */
 static const char *const BEFORE_ANYTHING[] = {
-    "a.m", "al", "apr", "aug", "ave", "b.c", "blvd", "co", "corp", "dec", "dept", "est", "etc", "feb",
-    "hr", "hrs", "inc", "jan", "jr", "jul", "jun", "ltd", "mar", "min", "nov", "oct", "p.m", "sep",
-    "sept", "sq", "sr", "tel",
+    "a.m", "al", "apr", "aug", "ave", "b.c", "blvd", "co", "corp", "dec", "dept", "est", "etc",
+    "feb", "hr", "hrs", "inc", "jan", "jr", "jul", "jun", "ltd", "mar", "min", "nov", "oct", "p.m",
+    "sep", "sept", "sq", "sr", "tel",
 };
 /* After a dotted abbreviation ("U.S.") only these begin a new sentence. */
 static const char *const STARTERS[] = {
-    "A", "After", "An", "And", "As", "At", "But", "By", "For", "He", "However", "I", "If", "In", "It",
-    "Its", "On", "She", "Since", "That", "The", "Their", "There", "These", "They", "This", "Those",
-    "To", "We", "When", "While", "You",
+    "A", "After", "An", "And", "As", "At", "But", "By", "For", "He", "However", "I", "If", "In",
+    "It", "Its", "On", "She", "Since", "That", "The", "Their", "There", "These", "They", "This",
+    "Those", "To", "We", "When", "While", "You",
 };
 
 enum { WORD_LOOK_MAX = 16, SHORT_LINE_BYTES = 48 };
@@ -65,8 +65,8 @@ static size_t skip_closers(bytes t, size_t at)
     }
 }
 
-/* The word that stands directly before a full stop at `dot`: letters and inner full stops, its size;
- * 0 when it is none or longer than an abbreviation. */
+/* The word that stands directly before a full stop at `dot`: letters and inner full stops, its
+ * size; 0 when it is none or longer than an abbreviation. */
 static size_t word_before(bytes t, size_t from, size_t dot, char word[WORD_LOOK_MAX + 1])
 {
     size_t start = dot;
@@ -92,7 +92,7 @@ static bool starts_sentence(bytes t, size_t at)
     return IN(STARTERS, word);
 }
 
-/* Is the full stop at `dot` (white space follows; the next word begins at next) an abbreviation's? */
+/* Is the full stop at `dot` an abbreviation's? White space follows it, then a word at next. */
 static bool is_abbreviation(bytes t, size_t from, size_t dot, size_t next)
 {
     char word[WORD_LOOK_MAX + 1];
@@ -114,7 +114,7 @@ static bool is_abbreviation(bytes t, size_t from, size_t dot, size_t next)
     return false;
 }
 
-/* Width of a terminator at `at`: 1 for ASCII, 3 for the ideographic ones and the ellipsis; else 0. */
+/* Width of a terminator at `at`: 1 in ASCII, 3 for ideographic ones and the ellipsis; else 0. */
 static size_t terminator(bytes t, size_t at, bool *wide)
 {
     uint8_t c = t.data[at];
@@ -128,8 +128,8 @@ static size_t terminator(bytes t, size_t at, bool *wide)
     return *wide ? 3 : 0;
 }
 
-/* A run of terminators at `at` ends the sentence: sets *behind to where the next one begins. *run is
- * set behind the run either way. */
+/* A run of terminators at `at` ends the sentence: sets *behind to where the next one begins.
+ * *run is set behind the run either way. */
 static bool ends_at_terminator(bytes t, size_t from, size_t at, size_t *run, size_t *behind)
 {
     bool wide = false, any_wide = false;
@@ -165,7 +165,8 @@ static bool ends_at_newline(bytes t, size_t line, size_t at, size_t *behind)
     if (breaks > 1 || indent >= 4) return true;
     if (at - line < SHORT_LINE_BYTES) return true;
     uint8_t c = t.data[next];
-    if ((c == '-' || c == '*' || c == '+') && next + 1 < t.size && t.data[next + 1] == ' ') return true;
+    if ((c == '-' || c == '*' || c == '+') && next + 1 < t.size && t.data[next + 1] == ' ')
+        return true;
     if (c == '#' || c == '|') return true;
     size_t digits = next;
     while (digits < t.size && digits - next < 4 && is_digit(t.data[digits])) digits++;
@@ -177,7 +178,8 @@ size_t sentence_end(bytes text, size_t from, size_t max_bytes)
 {
     size_t limit = text.size - from > max_bytes ? from + max_bytes : text.size;
     while (limit < text.size && limit > from && (text.data[limit] & 0xC0) == 0x80) limit--;
-    bytes t = {text.data, limit};          /* nothing looks further: a text is read in linear time */
+    /* Nothing looks further: a text is read in linear time. */
+    bytes t = {text.data, limit};
     size_t line = from, space = 0, at = skip_space(t, from), behind = from;
     while (at < limit) {
         uint8_t c = t.data[at];

@@ -24,7 +24,7 @@ void slot_measure(slot *s)
     atomic_store(&s->lexical_bytes, holding_lexical_bytes(&s->memory));
 }
 
-/* ---- fences (the table's lock is taken inside) ------------------------------------------------ */
+/* ---- fences (the table's lock is taken inside) ----------------------------------------------- */
 
 static bool fence_equal(const fence *f, id128 tenant, id128 owner, id128 document)
 {
@@ -74,7 +74,7 @@ void fence_remove(retrieval *r, id128 tenant, id128 owner, id128 document)
     pthread_mutex_unlock(&r->lock);
 }
 
-/* ---- the table ---------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static slot *table_find(const retrieval *r, id128 tenant, id128 owner)
 {

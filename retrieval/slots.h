@@ -1,11 +1,12 @@
 /* slots: the table of open stores. Internal to retrieval/.
  *
- * A slot is pinned while somebody uses it; at most stores_open_max unpinned and pinned ones are kept,
- * the least recently used unpinned one goes first. When all are pinned the table exceeds its size for
- * as long as that lasts: one request's load never turns into another's error.
+ * A slot is pinned while somebody uses it; at most stores_open_max unpinned and pinned ones are
+ * kept, the least recently used unpinned one goes first. When all are pinned the table exceeds its
+ * size for as long as that lasts: one request's load never turns into another's error.
  *
- * Locks: slot locks are taken in ascending (tenant, owner) order, and never while the table's own lock
- * is held. Writers come before readers, so that an erasure need not wait for a quiet moment. */
+ * Locks: slot locks are taken in ascending (tenant, owner) order, and never while the table's
+ * own lock is held. Writers come before readers, so that an erasure need not wait for a quiet
+ * moment. */
 #ifndef LETHE_SLOTS_H
 #define LETHE_SLOTS_H
 
@@ -26,7 +27,8 @@ typedef struct {
     _Atomic uint64_t vectors_bytes, lexical_bytes;
 } slot;
 
-/* What is being erased: from the fence until the records are dropped. document zero: the whole owner. */
+/* What is being erased: from the fence until the records are dropped. document zero: the whole
+ * owner. */
 typedef struct { id128 tenant, owner, document; } fence;
 
 struct retrieval {
@@ -44,13 +46,13 @@ struct retrieval {
     uint32_t fence_count, fence_capacity;
 };
 
-/* Pins and locks the store of an owner, opening it when it is not. E_NOT_FOUND: there is none (create
- * unset), or the owner is being erased. */
+/* Pins and locks the store of an owner, opening it when it is not. E_NOT_FOUND: there is none
+ * (create unset), or the owner is being erased. */
 MUST_USE result slot_acquire(retrieval *r, id128 tenant, id128 owner, bool write, bool create,
                              slot **out);
 void slot_release(retrieval *r, slot **s);
-/* As slot_acquire for writing, but opens nothing: *out NULL when the store is not open. Fences do not
- * matter. */
+/* As slot_acquire for writing, but opens nothing: *out NULL when the store is not open. Fences
+ * do not matter. */
 void slot_acquire_open(retrieval *r, id128 tenant, id128 owner, slot **out);
 /* Closes a slot's store and wipes its memory; its write lock is held. */
 void slot_shut(slot *s);

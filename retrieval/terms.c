@@ -14,10 +14,10 @@ struct terms {
 /* Function words: they carry no evidence, and the question words only sway the ranking towards
  * passages that happen to ask. Sorted. */
 static const char *const STOP_WORDS[] = {
-    "a", "an", "and", "are", "as", "at", "be", "but", "by", "did", "do", "does", "for", "from", "had",
-    "has", "have", "how", "if", "in", "into", "is", "it", "its", "no", "not", "of", "on", "or", "s",
-    "such", "t", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "were",
-    "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "with",
+    "a", "an", "and", "are", "as", "at", "be", "but", "by", "did", "do", "does", "for", "from",
+    "had", "has", "have", "how", "if", "in", "into", "is", "it", "its", "no", "not", "of", "on",
+    "or", "s", "such", "t", "that", "the", "their", "then", "there", "these", "they", "this", "to",
+    "was", "were", "what", "when", "where", "which", "who", "whom", "whose", "why", "will", "with",
 };
 
 void terms_open(terms **out)
@@ -66,7 +66,8 @@ static size_t fold_word(terms *t, bytes raw)
     const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE |
                                       UTF8PROC_CASEFOLD | UTF8PROC_STRIPMARK | UTF8PROC_IGNORE;
     utf8proc_ssize_t count = utf8proc_decompose(raw.data, (utf8proc_ssize_t)raw.size, t->decomposed,
-                                                (utf8proc_ssize_t)(sizeof t->decomposed / 4), options);
+                                                (utf8proc_ssize_t)(sizeof t->decomposed / 4),
+                                                options);
     if (count <= 0 || (size_t)count > sizeof t->decomposed / 4) return 0;
     size_t size = 0;
     for (utf8proc_ssize_t i = 0; i < count; i++)

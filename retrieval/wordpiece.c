@@ -22,7 +22,7 @@ struct wordpiece {
     uint32_t added_count;
 };
 
-/* ---- vocabulary ------------------------------------------------------------------------------- */
+/* ---- vocabulary ------------------------------------------------------------------------------ */
 
 static uint32_t hash_of(const void *text, size_t size)
 {
@@ -34,9 +34,11 @@ static uint32_t hash_of(const void *text, size_t size)
 
 static slot *slot_find(const wordpiece *w, const void *text, size_t size)
 {
-    for (uint32_t i = hash_of(text, size) & (w->slot_count - 1);; i = (i + 1) & (w->slot_count - 1)) {
+    uint32_t mask = w->slot_count - 1;
+    for (uint32_t i = hash_of(text, size) & mask;; i = (i + 1) & mask) {
         slot *s = &w->slots[i];
-        if (s->size == 0 || (s->size == size && memcmp(w->blob + s->offset, text, size) == 0)) return s;
+        if (s->size == 0 || (s->size == size && memcmp(w->blob + s->offset, text, size) == 0))
+            return s;
     }
 }
 
@@ -66,7 +68,8 @@ static result load_vocabulary(wordpiece *w, const cJSON *vocab)
         bytes_total += size;
         count++;
     }
-    if (count == 0 || count > IDS_MAX) return fail(E_INVALID, "tokenizer.json: no usable vocabulary");
+    if (count == 0 || count > IDS_MAX)
+        return fail(E_INVALID, "tokenizer.json: no usable vocabulary");
     w->slot_count = 16;
     while (w->slot_count < count * 2) w->slot_count *= 2;
     w->slots = mem_alloc_array(w->slot_count, sizeof *w->slots);
@@ -87,14 +90,14 @@ static result load_vocabulary(wordpiece *w, const cJSON *vocab)
     return OK;
 }
 
-/* ---- the file --------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 static result expect_type(const cJSON *part, const char *name, const char *want)
 {
     const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(part, "type"));
     if (type != NULL && strcmp(type, want) == 0) return OK;
-    return fail(E_UNIMPLEMENTED, "tokenizer.json: %s of type %.40s is not supported (only %s)", name,
-                type == NULL ? "none" : type, want);
+    return fail(E_UNIMPLEMENTED, "tokenizer.json: %s of type %.40s is not supported (only %s)",
+                name, type == NULL ? "none" : type, want);
 }
 
 static bool flag(const cJSON *part, const char *name, bool otherwise)
@@ -113,7 +116,8 @@ static result load_added(wordpiece *w, const cJSON *list)
         if (w->added_count == ADDED_MAX)
             return fail(E_UNIMPLEMENTED, "tokenizer.json: more than %d added tokens", ADDED_MAX);
         if (flag(item, "single_word", false) || flag(item, "normalized", false))
-            return fail(E_UNIMPLEMENTED, "tokenizer.json: added tokens that are normalized or single "
+            return fail(E_UNIMPLEMENTED,
+                        "tokenizer.json: added tokens that are normalized or single "
                         "words are not supported");
         added_token *a = &w->added[w->added_count];
         TRY(read_id(cJSON_GetObjectItemCaseSensitive(item, "id"), &a->id));
@@ -138,14 +142,17 @@ static result load_model(wordpiece *w, const cJSON *model)
     v = cJSON_GetObjectItemCaseSensitive(model, "max_input_chars_per_word");
     double chars = v == NULL ? 100 : cJSON_IsNumber(v) ? v->valuedouble : 0;
     if (!(chars >= 1 && chars <= WORD_CHARS_MAX))
-        return fail(E_INVALID, "tokenizer.json: max_input_chars_per_word is not 1 to %d", WORD_CHARS_MAX);
+        return fail(E_INVALID, "tokenizer.json: max_input_chars_per_word is not 1 to %d",
+                    WORD_CHARS_MAX);
     w->word_chars_max = (uint32_t)chars;
     const cJSON *vocab = cJSON_GetObjectItemCaseSensitive(model, "vocab");
-    if (!cJSON_IsObject(vocab)) return fail(E_INVALID, "tokenizer.json: the model has no vocab object");
+    if (!cJSON_IsObject(vocab))
+        return fail(E_INVALID, "tokenizer.json: the model has no vocab object");
     TRY(load_vocabulary(w, vocab));
     v = cJSON_GetObjectItemCaseSensitive(model, "unk_token");
     const char *unknown = cJSON_GetStringValue(v);
-    const slot *s = unknown == NULL || *unknown == 0 ? NULL : slot_find(w, unknown, strlen(unknown));
+    const slot *s = NULL;
+    if (unknown != NULL && *unknown != 0) s = slot_find(w, unknown, strlen(unknown));
     if (s == NULL || s->size == 0)
         return fail(E_INVALID, "tokenizer.json: unk_token is not in the vocabulary");
     w->unknown = s->id;
@@ -173,7 +180,8 @@ result wordpiece_open(wordpiece **out, bytes json)
 {
     wordpiece *w = mem_alloc(sizeof *w);
     cJSON *root = cJSON_ParseWithLength((const char *)json.data, json.size);
-    result r = root == NULL ? fail(E_INVALID, "tokenizer.json is not well-formed JSON") : load(w, root);
+    result r = root != NULL ? load(w, root)
+                            : fail(E_INVALID, "tokenizer.json is not well-formed JSON");
     cJSON_Delete(root);
     if (is_ok(r)) *out = w;
     else wordpiece_close(&w);
@@ -193,14 +201,14 @@ void wordpiece_close(wordpiece **w)
 uint32_t wordpiece_ids(const wordpiece *w) { return w->ids; }
 uint32_t wordpiece_unknown(const wordpiece *w) { return w->unknown; }
 
-/* ---- encoding --------------------------------------------------------------------------------- */
+/* ---- encoding -------------------------------------------------------------------------------- */
 
 /* Unicode's White_Space. */
 static bool is_white(uint32_t c)
 {
     return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
-           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-           c == 0x3000;
+           (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+           c == 0x205F || c == 0x3000;
 }
 
 /* The reference's categories Cc, Cf, Co: what its table calls "other". */
@@ -331,9 +339,11 @@ static void encode_piece(const wordpiece *w, bytes text, buf *out)
     s->w = w;
     s->out = out;
     if (ascii || !w->strip) {
-        for (size_t at = 0; at < cleaned.size;) lower_and_push(s, utf8_next(buf_bytes(&cleaned), &at));
+        for (size_t at = 0; at < cleaned.size;)
+            lower_and_push(s, utf8_next(buf_bytes(&cleaned), &at));
     } else {
-        utf8proc_ssize_t room = utf8proc_decompose(cleaned.data, (utf8proc_ssize_t)cleaned.size, NULL, 0,
+        utf8proc_ssize_t room = utf8proc_decompose(cleaned.data, (utf8proc_ssize_t)cleaned.size,
+                                                   NULL, 0,
                                                    UTF8PROC_STABLE | UTF8PROC_DECOMPOSE);
         ASSERT(room >= 0);
         int32_t *cps = mem_alloc_array((size_t)room, sizeof *cps);

@@ -1,16 +1,16 @@
-/* Retrieval quality, through the same code as the server's: a temporary key tree and store, documents
- * by retrieval_put, questions by the search that retrieval_search runs.
+/* Retrieval quality, through the same code as the server's: a temporary key tree and store,
+ * documents by retrieval_put, questions by the search that retrieval_search runs.
  *
  *   lethe_eval_retrieval --embedder DIR --cranfield DIR [options]
- *       documents of docs.jsonl (title, then text), queries.jsonl, qrels.tsv; a document's rank is that
- *       of its best chunk. nDCG@10 (linear gain, all queries averaged), recall@10 (grade >= 1).
+ *       documents of docs.jsonl (title, then text), queries.jsonl, qrels.tsv; a document's rank is
+ *       that of its best chunk. nDCG@10 (linear gain, all queries averaged), recall@10 (grade >= 1).
  *   lethe_eval_retrieval --embedder DIR --qa FILE.jsonl[.gz] [options]
  *       each different context once; of the answerable questions: recall@1/5/10 of the passage, its
  *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
- * Options, to try other weights than the server's: --k1 F --b F --document F (share of document-level
- * evidence), --dense F (dense share), --window F, --rarity F,
- * --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one).
- * A .gz file is read through the gzip program. */
+ * Options, to try other weights than the server's: --k1 F --b F --document F (share of
+ * document-level evidence), --dense F (dense share), --window F, --rarity F, --chunk BYTES,
+ * --every N (use each Nth question), --mode dense|lexical|hybrid (only one). A .gz file is read
+ * through the gzip program. */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
@@ -24,7 +24,8 @@ enum { DEPTH = 10, HITS = 40, MODES = 3, GRADES_MAX = 64 };
 static const char *const MODE_NAMES[MODES] = {"hybrid", "dense", "lexical"};
 
 typedef struct { id128 id; char *name; } put_document;         /* sorted by id once all are put */
-typedef struct { char *text; char *gold; size_t answer; uint32_t relevant[GRADES_MAX]; float grade[GRADES_MAX];
+typedef struct { char *text; char *gold; size_t answer;
+                 uint32_t relevant[GRADES_MAX]; float grade[GRADES_MAX];
                  uint32_t relevant_count; } question;
 
 typedef struct {
@@ -57,7 +58,7 @@ static void must(const char *what, result r)
     if (!is_ok(r)) die(what, r);
 }
 
-/* ---- the collection ----------------------------------------------------------------------------- */
+/* ---- the collection -------------------------------------------------------------------------- */
 
 static void open_house(evaluation *e, const char *embedder)
 {
@@ -77,7 +78,8 @@ static void open_house(evaluation *e, const char *embedder)
     must("keys", keytree_add(e->keys, nodes, 2));
     must("context", ifc_context_init(&e->context, e->tenant, e->owner, &e->owner, 1));
     must("retrieval", retrieval_open(&e->r, &(retrieval_options){
-        .data_dir = data, .embedder_dir = embedder, .keys = e->keys, .chunk_target_bytes = e->chunk}));
+        .data_dir = data, .embedder_dir = embedder, .keys = e->keys, .chunk_target_bytes =
+            e->chunk}));
 }
 
 static void close_house(evaluation *e)
@@ -147,7 +149,7 @@ static question *add_question(evaluation *e, const char *text)
     return q;
 }
 
-/* ---- files -------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static void each_line(const char *path, void (*visit)(evaluation *e, char *line), evaluation *e)
 {
@@ -199,7 +201,8 @@ static void cranfield_judgement(evaluation *e, char *line)
     q->grade[q->relevant_count++] = grade;
 }
 
-/* The same text stands under several ids: it is put once, and a question's gold is where it was put. */
+/* The same text stands under several ids: it is put once, and a question's gold is where it was
+ * put. */
 typedef struct { uint8_t hash[HASH_BYTES]; char *name; } context;
 static context *contexts;
 static size_t context_count, context_capacity;
@@ -242,9 +245,10 @@ static void qa_row(evaluation *e, char *line)
     cJSON_Delete(row);
 }
 
-/* ---- measuring ---------------------------------------------------------------------------------- */
+/* ---- measuring ------------------------------------------------------------------------------- */
 
-typedef struct { double ndcg, recall, at1, at5, mrr, answer1, answer3, answer5; size_t count; } figures;
+typedef struct { double ndcg, recall, at1, at5, mrr, answer1, answer3,
+    answer5; size_t count; } figures;
 
 /* Where the chunk that holds the answer's beginning stands among the hits. */
 static void score_answer(evaluation *e, const question *q, const retrieval_hit *hits, size_t count,
@@ -324,7 +328,8 @@ static void measure(evaluation *e, bool graded)
     arena *a;
     arena_open(&a, (size_t)256 << 20);
     if (graded) printf("%-8s %8s %10s\n", "", "nDCG@10", "recall@10");
-    else printf("%-8s %8s %8s %9s %8s %8s %8s %8s\n", "", "recall@1", "recall@5", "recall@10", "MRR@10",
+    else printf("%-8s %8s %8s %9s %8s %8s %8s %8s\n", "", "recall@1", "recall@5", "recall@10",
+                "MRR@10",
                 "answer@1", "answer@3", "answer@5");
     for (int mode = MODES - 1; mode >= 0; mode--) {
         figures f = {0};
@@ -338,7 +343,8 @@ static void measure(evaluation *e, bool graded)
         double n = (double)f.count;
         if (graded) printf("%-8s %8.4f %10.4f\n", MODE_NAMES[mode], f.ndcg / n, f.recall / n);
         else printf("%-8s %8.4f %8.4f %9.4f %8.4f %8.4f %8.4f %8.4f\n", MODE_NAMES[mode], f.at1 / n,
-                    f.at5 / n, f.recall / n, f.mrr / n, f.answer1 / n, f.answer3 / n, f.answer5 / n);
+                    f.at5 / n, f.recall / n, f.mrr / n, f.answer1 / n, f.answer3 / n,
+                        f.answer5 / n);
         fflush(stdout);
     }
     arena_close(&a);
@@ -367,7 +373,8 @@ static void set_option(evaluation *e, const char *name, const char *value)
     else if (strcmp(name, "--chunk") == 0) e->chunk = (uint32_t)v;
     else if (strcmp(name, "--every") == 0) e->every = v >= 1 ? (uint32_t)v : 1;
     else if (strcmp(name, "--mode") == 0)
-        for (int m = 0; m < MODES; m++) e->only_mode = strcmp(value, MODE_NAMES[m]) ? e->only_mode : m;
+        for (int m = 0; m < MODES; m++)
+            e->only_mode = strcmp(value, MODE_NAMES[m]) ? e->only_mode : m;
     else die(name, fail(E_INVALID, "unknown option"));
 }
 
@@ -385,7 +392,8 @@ int main(int argc, char **argv)
         else set_option(&e, argv[i], argv[i + 1]);
     }
     if (embedder == NULL || (cranfield == NULL) == (qa == NULL) || argc % 2 == 0) {
-        fprintf(stderr, "usage: %s --embedder DIR (--cranfield DIR | --qa FILE) [options]\n", argv[0]);
+        fprintf(stderr, "usage: %s --embedder DIR (--cranfield DIR | --qa FILE) [options]\n",
+                argv[0]);
         return 2;
     }
     open_house(&e, embedder);

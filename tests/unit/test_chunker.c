@@ -72,8 +72,10 @@ static void check_partition(bytes text, uint32_t target)
 
 static void chunks_partition_any_text(void)
 {
-    static const char *const PIECES[] = {"word ", "Longer, words ", ". ", "! ", "\n", "\n\n", "\xC3\xA9",
-        "\xE4\xBD\xA0", "\xF0\x9F\x98\x80", "\xE3\x80\x82", "        ", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    static const char *const PIECES[] = {"word ", "Longer, words ", ". ", "! ", "\n", "\n\n",
+        "\xC3\xA9",
+        "\xE4\xBD\xA0", "\xF0\x9F\x98\x80", "\xE3\x80\x82", "        ",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
         "3.14", "Mr. ", "\r\n", "?!?!", "\xE2\x80\x9D"};
     for (int round = 0; round < 400; round++) {
         buf b;
@@ -118,7 +120,8 @@ static void whole_sentences_up_to_the_target(void)
 /* Would take hours if any part were quadratic; the test's own time limit is the check. */
 static void large_texts(void)
 {
-    static const char *const KINDS[] = {"!", " ", "\n", "a", ". ", "\xE4\xBD\xA0", "A line. \n", "\xE2\x80\x9D"};
+    static const char *const KINDS[] = {"!", " ", "\n", "a", ". ", "\xE4\xBD\xA0", "A line. \n",
+        "\xE2\x80\x9D"};
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++) {
         buf b;
         buf_init(&b, 16 << 20);

@@ -110,7 +110,8 @@ static void paths_agree_bit_for_bit(void)
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
         enum { ROWS = 300, K = 25 };
         uint32_t dim = dims[i], n[2] = {0, 0};
-        float *rows = mem_alloc_array(ROWS * dim, sizeof *rows), *query = mem_alloc_array(dim, sizeof *query);
+        float *rows = mem_alloc_array(ROWS * dim, sizeof *rows), *query = mem_alloc_array(dim,
+                sizeof *query);
         fill(rows, ROWS * dim);
         fill(query, dim);
         dense *d[2] = {NULL, NULL};
@@ -132,7 +133,8 @@ static void paths_agree_bit_for_bit(void)
             CHECK(h == 0 || hits[0][h - 1].score >= hits[0][h].score);
         }
         uint32_t better = 0;                      /* nothing better was left out */
-        for (uint32_t r = 0; r < ROWS; r++) better += dense_dot(d[0], r, query) > hits[0][K - 1].score;
+        for (uint32_t r = 0; r < ROWS; r++)
+            better += dense_dot(d[0], r, query) > hits[0][K - 1].score;
         CHECK(better <= K - 1);
         dense_close(&d[0]);
         dense_close(&d[1]);

@@ -66,7 +66,8 @@ static void ids_equal_the_reference(void)
         const cJSON *token;
         int id = 0;
         cJSON_ArrayForEach(token, cJSON_GetObjectItem(golden, "vocab")) {
-            cJSON *n = cJSON_CreateNumber(id++);          /* linked by hand: adding walks the list */
+            /* linked by hand: adding walks the list */
+            cJSON *n = cJSON_CreateNumber(id++);
             n->string = strdup(token->valuestring);
             if (tail == NULL) vocab->child = n;
             else { tail->next = n; n->prev = tail; }
@@ -99,8 +100,10 @@ static void other_tokenizers_are_named(void)
         {"{\"model\":{\"type\":\"BPE\",\"vocab\":{}}}", E_UNIMPLEMENTED, "BPE"},
         {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}}", E_INVALID, "vocabulary"},
         {"{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":0}}}", E_INVALID, "unk_token"},
-        {"{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"vocab\":{\"a\":-1}}}", E_INVALID, "id"},
-        {"{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"vocab\":{\"a\":1e99}}}", E_INVALID, "id"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"vocab\":{\"a\":-1}}}", E_INVALID,
+            "id"},
+        {"{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"vocab\":{\"a\":1e99}}}",
+            E_INVALID, "id"},
         {"{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"a\",\"vocab\":{\"a\":0}},"
          "\"normalizer\":{\"type\":\"NFC\"}}", E_UNIMPLEMENTED, "NFC"},
     };

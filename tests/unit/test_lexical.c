@@ -52,7 +52,8 @@ static lexical *built(const bool in[DOCS])
 static double idf(double n, double with) { return log(1 + (n - with + 0.5) / (with + 0.5)); }
 
 /* BM25 as its formula stands, over the bags of words. */
-static double naive(size_t doc, size_t chunk, const int *query, size_t query_size, const lexical_weights *w)
+static double naive(size_t doc, size_t chunk, const int *query, size_t query_size,
+                    const lexical_weights *w)
 {
     double chunk_count = 0, length = 0, sum = 0, own[2] = {0, 0};
     for (size_t d = 0; d < DOCS; d++)
@@ -158,7 +159,8 @@ static void parts_add_up_to_the_whole(void)
     lexical_totals_add(a, q, parts);
     lexical_totals_add(all, q, whole);
     CHECK(memcmp(parts, whole, sizeof *parts) == 0);
-    float *x = mem_alloc_array(lexical_rows(a), sizeof *x), *y = mem_alloc_array(lexical_rows(all), sizeof *y);
+    float *x = mem_alloc_array(lexical_rows(a), sizeof *x), *y = mem_alloc_array(lexical_rows(all),
+                                                                                 sizeof *y);
     lexical_score(a, q, parts, &half, x);
     lexical_score(all, q, whole, &half, y);
     uint32_t row = 0, row_all = 0;

@@ -84,7 +84,8 @@ static retrieval_input input_of(const char *path, const char *text, uint8_t nonc
                              .nonce = {nonce}, .label = label};
 }
 
-static id128 put(house *h, id128 owner, const char *path, const char *text, uint8_t nonce, ifc_label label)
+static id128 put(house *h, id128 owner, const char *path, const char *text, uint8_t nonce,
+                 ifc_label label)
 {
     retrieval_input input = input_of(path, text, nonce, label);
     retrieval_stored stored;
@@ -93,7 +94,8 @@ static id128 put(house *h, id128 owner, const char *path, const char *text, uint
     return stored.id;
 }
 
-static retrieval_hit *find(house *h, const ifc_context *who, const char *query, search_mode mode, size_t *n)
+static retrieval_hit *find(house *h, const ifc_context *who, const char *query, search_mode mode,
+                           size_t *n)
 {
     const id128 owners[] = {h->bob, h->ada, h->team};
     retrieval_scope scope = {who, owners, 3};
@@ -112,7 +114,8 @@ static bool hit_has(const retrieval_hit *hits, size_t n, id128 document)
 /* Everything a reader receives, as bytes. */
 static uint64_t observe(house *h, const ifc_context *who)
 {
-    static const char *const queries[] = {"the river under the bridge", "secret garden", "copper", "unknownword"};
+    static const char *const queries[] = {"the river under the bridge", "secret garden", "copper",
+        "unknownword"};
     buf b;
     uint8_t hash[HASH_BYTES];
     buf_init(&b, 1 << 20);
@@ -142,7 +145,8 @@ static void put_search_get(void)
 {
     house h;
     house_open(&h);
-    id128 river = put(&h, h.ada, "river.txt", "The river flows under the bridge. It is blue.", 1, for_one(h.ada));
+    id128 river = put(&h, h.ada, "river.txt", "The river flows under the bridge. It is blue.", 1,
+                      for_one(h.ada));
     id128 copper = put(&h, h.ada, "copper.txt", "Copper is a red metal.", 2, for_one(h.ada));
     CHECK(!id_equal(river, copper));
     for (int mode = 0; mode < 3; mode++) {
@@ -190,8 +194,10 @@ static void bad_documents_are_refused_alone(void)
     house_open(&h);
     retrieval_input inputs[] = {
         input_of("good.txt", "The river.", 1, for_one(h.ada)), input_of("", "x", 2, for_one(h.ada)),
-        input_of("empty.txt", "", 3, for_one(h.ada)), input_of("bad.txt", "\xFF", 4, for_one(h.ada)),
-        input_of("same.txt", "The stone.", 1, for_one(h.ada)), input_of("m.txt", "music", 6, for_one(h.ada))};
+        input_of("empty.txt", "", 3, for_one(h.ada)), input_of("bad.txt", "\xFF", 4,
+                                                               for_one(h.ada)),
+        input_of("same.txt", "The stone.", 1, for_one(h.ada)), input_of("m.txt", "music", 6,
+                                                                        for_one(h.ada))};
     inputs[5].media_type = "image/png";
     static retrieval_stored stored[6];
     CHECK_OK(retrieval_put(h.r, h.tenant, h.ada, inputs, 6, stored));
@@ -262,7 +268,8 @@ static void others_documents_move_nothing(void)
     CHECK(observe(&h, &h.as_ada) == before);
     size_t n;
     retrieval_hit *hits = find(&h, &h.as_ada, "bob river", SEARCH_HYBRID, &n);
-    for (size_t i = 0; i < n; i++) CHECK(ifc_context_permits(&h.as_ada, ifc_labeled_label(hits[i].text)));
+    for (size_t i = 0; i < n; i++)
+        CHECK(ifc_context_permits(&h.as_ada, ifc_labeled_label(hits[i].text)));
     CHECK(observe(&h, &h.as_bob) != before);
     house_close(&h);
 }
@@ -353,7 +360,8 @@ static void lists_hold_what_may_be_read(void)
     house h;
     house_open(&h);
     for (uint8_t i = 0; i < 12; i++)
-        put(&h, i % 2 ? h.ada : h.team, "x", "The river.", i, i % 3 ? for_one(h.team) : for_one(h.ada));
+        put(&h, i % 2 ? h.ada : h.team, "x", "The river.", i, i % 3 ? for_one(h.team) :
+            for_one(h.ada));
     listing ada = {{{0}}, 0}, bob = {{{0}}, 0};
     id128 owners[] = {h.team, h.ada, h.bob, h.ada};
     CHECK_OK(retrieval_list(h.r, &(retrieval_scope){&h.as_ada, owners, 4}, count_document, &ada));
@@ -369,7 +377,8 @@ static void erasing_a_document(void)
     house_open(&h);
     put(&h, h.ada, "1", "The river flows under the bridge.", 1, for_one(h.ada));
     uint64_t before = observe(&h, &h.as_ada);
-    id128 gone = put(&h, h.ada, "2", "Copper river bridge in the secret garden.", 2, for_one(h.ada));
+    id128 gone = put(&h, h.ada, "2", "Copper river bridge in the secret garden.", 2,
+                     for_one(h.ada));
     CHECK(observe(&h, &h.as_ada) != before);
     uint32_t chunks = 1;
     CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &gone, 1));
@@ -421,7 +430,12 @@ static void erasing_an_owner(void)
     house_close(&h);
 }
 
-typedef struct { house *h; _Atomic bool stop; _Atomic uint32_t seen_after; id128 gone; _Atomic bool fenced; } race;
+typedef struct {
+    house *h;
+    id128 gone;
+    _Atomic bool stop, fenced;
+    _Atomic uint32_t seen_after;
+} race;
 
 static void *reader_main(void *ctx)
 {
@@ -433,15 +447,18 @@ static void *reader_main(void *ctx)
         retrieval_hit *hits;
         size_t n;
         bool was_fenced = atomic_load(&x->fenced);
-        result r = retrieval_search(x->h->r, &scope, "river copper", 10, SEARCH_HYBRID, a, &hits, &n);
-        if (!is_ok(r) || (was_fenced && hit_has(hits, n, x->gone))) atomic_fetch_add(&x->seen_after, 1);
+        result r = retrieval_search(x->h->r, &scope, "river copper", 10, SEARCH_HYBRID, a, &hits,
+                                    &n);
+        if (!is_ok(r) || (was_fenced && hit_has(hits, n, x->gone)))
+            atomic_fetch_add(&x->seen_after, 1);
         arena_reset(a);
     }
     arena_close(&a);
     return NULL;
 }
 
-/* Readers, writers and evictions side by side; from the fence's return on nobody sees the document. */
+/* Readers, writers and evictions side by side; from the fence's return on nobody sees the
+ * document. */
 static void threads_and_fences(void)
 {
     house h;
@@ -450,12 +467,14 @@ static void threads_and_fences(void)
     retrieval_options o = options_of(&h, 2);
     CHECK_OK(retrieval_open(&h.r, &o));
     race x = {.h = &h};
-    for (uint8_t i = 0; i < 5; i++) put(&h, h.team, "t", "The river of copper.", i, for_one(h.team));
+    for (uint8_t i = 0; i < 5; i++)
+        put(&h, h.team, "t", "The river of copper.", i, for_one(h.team));
     x.gone = put(&h, h.ada, "g", "River river copper.", 9, for_one(h.ada));
     pthread_t readers[3];
     for (int i = 0; i < 3; i++) pthread_create(&readers[i], NULL, reader_main, &x);
     for (uint8_t i = 20; i < 40; i++)
-        put(&h, i % 2 ? h.bob : h.ada, "w", "A river under the bridge.", i, for_one(i % 2 ? h.bob : h.ada));
+        put(&h, i % 2 ? h.bob : h.ada, "w", "A river under the bridge.", i, for_one(i % 2 ? h.bob :
+                                                                                    h.ada));
     CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &x.gone, 1));
     atomic_store(&x.fenced, true);
     for (uint8_t i = 40; i < 50; i++) put(&h, h.bob, "w", "A river.", i, for_one(h.bob));
@@ -480,7 +499,8 @@ static void cancelled_requests_stop(void)
     retrieval_scope scope = {&h.as_ada, &h.ada, 1};
     retrieval_hit *hits;
     size_t n;
-    CHECK_FAILS(retrieval_search(h.r, &scope, "river", 5, SEARCH_HYBRID, h.a, &hits, &n), E_CANCELLED);
+    CHECK_FAILS(retrieval_search(h.r, &scope, "river", 5, SEARCH_HYBRID, h.a, &hits, &n),
+                E_CANCELLED);
     house_close(&h);
 }
 

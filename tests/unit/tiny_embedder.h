@@ -11,9 +11,12 @@
 enum { TINY_DIM = 24 };
 typedef enum { TINY_F32, TINY_I8, TINY_WEIGHTED, TINY_SHORT } tiny_layout;
 
-static const char *const TINY_WORDS[] = {"[PAD]", "[UNK]", "the", "river", "garden", "stone", "music",
-    "engine", "winter", "paper", "harbour", "copper", "valley", "signal", "mirror", "anchor", "cloud",
-    "secret", "public", "shared", "ada", "bob", "flows", "under", "bridge", "blue", "red", "alpha", "beta"};
+static const char *const TINY_WORDS[] = {"[PAD]", "[UNK]", "the", "river", "garden", "stone",
+    "music",
+    "engine", "winter", "paper", "harbour", "copper", "valley", "signal", "mirror", "anchor",
+        "cloud",
+    "secret", "public", "shared", "ada", "bob", "flows", "under", "bridge", "blue", "red", "alpha",
+        "beta"};
 enum { TINY_COUNT = sizeof TINY_WORDS / sizeof *TINY_WORDS };
 
 static inline float tiny_value(uint32_t row, uint32_t d)
@@ -61,9 +64,11 @@ static inline void tiny_embedder_write(const char *dir, tiny_layout layout)
     uint32_t size = rows * TINY_DIM * (layout == TINY_I8 ? 1 : 4), at = size;
     buf b;
     int n = snprintf(header, sizeof header, "{\"embeddings\":{\"dtype\":\"%s\",\"shape\":[%u,%d],"
-                     "\"data_offsets\":[0,%u]}", layout == TINY_I8 ? "I8" : "F32", rows, TINY_DIM, size);
+                     "\"data_offsets\":[0,%u]}", layout == TINY_I8 ? "I8" : "F32", rows, TINY_DIM,
+                         size);
     if (layout == TINY_WEIGHTED) {
-        n += snprintf(header + n, sizeof header - (size_t)n, ",\"mapping\":{\"dtype\":\"I64\",\"shape\":[%d],"
+        n += snprintf(header + n, sizeof header - (size_t)n,
+                      ",\"mapping\":{\"dtype\":\"I64\",\"shape\":[%d],"
                       "\"data_offsets\":[%u,%u]},\"weights\":{\"dtype\":\"F64\",\"shape\":[%d],"
                       "\"data_offsets\":[%u,%u]}", TINY_COUNT, at, at + 8 * TINY_COUNT, TINY_COUNT,
                       at + 8 * TINY_COUNT, at + 16 * TINY_COUNT);
