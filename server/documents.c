@@ -242,10 +242,23 @@ static result header_read(request *q, const Lethe__V1__PutHeader *m, pending *d)
     if (m->nonce.len) memcpy(d->input.nonce, m->nonce.data, m->nonce.len);
     else random_bytes(d->input.nonce, sizeof d->input.nonce);
     d->replace = m->replace;
-    if (!m->replace) return OK;
-    result r = retrieval_find_path(q->h->stores, q->who.tenant, d->owner, m->path, &d->old);
+    return OK;
+}
+
+/* Which document a replacing one takes the place of; after everything that came before it is stored. */
+static result old_find(request *q, pending *d)
+{
+    if (!d->replace) return OK;
+    result r = retrieval_find_path(q->h->stores, q->who.tenant, d->owner, d->input.path, &d->old);
     d->has_old = is_ok(r);
     return r.code == E_NOT_FOUND ? OK : r;
+}
+
+static bool batch_has_path(const putting *p, const char *path)
+{
+    for (size_t i = 0; i < p->batch_count; i++)
+        if (strcmp(p->batch[i]->input.path, path) == 0) return true;
+    return false;
 }
 
 static result put_header(putting *p, const Lethe__V1__PutHeader *m)
@@ -260,10 +273,14 @@ static result put_header(putting *p, const Lethe__V1__PutHeader *m)
         p->open = false;
         return put_failed(p, request_text(p->q, "%s", m->path), r.code, r.message);
     }
-    bool full = p->batch_count == BATCH_DOCUMENTS || p->batch_bytes >= BATCH_BYTES;
-    if (p->batch_count > 0 && (full || !id_equal(p->batch[0]->owner, d->owner))) {
-        r = batch_flush(p);
-        if (!is_ok(r)) { mem_free(d); return r; }
+    bool flush = p->batch_count == BATCH_DOCUMENTS || p->batch_bytes >= BATCH_BYTES ||
+                 (p->batch_count > 0 && !id_equal(p->batch[0]->owner, d->owner)) ||
+                 (d->replace && batch_has_path(p, d->input.path));
+    if (flush) r = batch_flush(p);
+    if (is_ok(r)) r = old_find(p->q, d);
+    if (!is_ok(r)) {
+        mem_free(d);
+        return r;
     }
     buf_init(&d->content, p->q->h->settings.document_max_bytes);
     p->batch[p->batch_count++] = d;

@@ -268,6 +268,13 @@ def replace(scene):
     town.bob.store("plan.txt", "bob's plan")
     put("the newest plan", "--replace")
     expect_equal([d.path for d in town.bob.list()], ["plan.txt"], "bob's of the same path")
+    # Twice in one call: the later one stands.
+    response = town.ada.put({"path": "twice.txt", "content": "sooner", "replace": True},
+                            {"path": "other.txt", "content": "between", "replace": True},
+                            {"path": "twice.txt", "content": "later", "replace": True})
+    expect_equal(len(response.documents), 3, "replacements in one call")
+    left = [town.ada.get(d.id) for d in town.ada.list() if d.path == "twice.txt"]
+    expect_equal(left, [b"later"], "the same path twice in one call, with --replace")
 
 
 @check("mirror")
