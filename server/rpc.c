@@ -43,6 +43,7 @@ enum {
     PING_INTERVAL_MIN_MS = 10000,   /* who pings an idle connection more often is dropped */
     HANDSHAKE_MS = 10000,
     CONNECT_DEFAULT_MS = 5000,
+    CONNECT_MORE = 2, CONNECT_PAUSE_MS = 50, CONNECT_QUICK_MS = 1500,
     ARGS_MAX = 24
 };
 
@@ -851,8 +852,20 @@ result rpc_client_open(rpc_client **out, const rpc_client_options *o)
         memcpy(c->authorization, "Bearer ", 7);
         memcpy(c->authorization + 7, o->token, size);
     }
+    uint64_t start_ms = clock_mono_ms();
     result r = c->channel ? client_connect(c, o)
                           : fail(E_INVALID, "the trusted certificate cannot be read");
+    /* A first attempt may fail on a busy machine (seen: an errno that is not the connection's own, in
+     * one of hundreds); the next one tells whether nobody is there. */
+    for (int more = CONNECT_MORE; more > 0 && r.code == E_UNAVAILABLE &&
+         clock_mono_ms() - start_ms < CONNECT_QUICK_MS; more--) {
+        const struct timespec pause = {0, CONNECT_PAUSE_MS * 1000000};
+        nanosleep(&pause, NULL);
+        grpc_channel_destroy(c->channel);
+        c->channel = channel_make(o, local);
+        ASSERT(c->channel != NULL);
+        r = client_connect(c, o);
+    }
     if (is_ok(r)) *out = c;
     else rpc_client_close(&c);
     return r;

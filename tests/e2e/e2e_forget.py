@@ -3,6 +3,7 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 
@@ -318,7 +319,9 @@ def receipts(scene):
     with open(path, "rb") as f:
         text = f.read()
     expect_equal(json.loads(text), done.json, "the receipt printed and the one in the file")
-    expect(document.encode() not in text and b"ada" not in text, "a receipt that names something")
+    # "ada" is three hexadecimal digits, too: a hash may hold them by chance.
+    named = re.search(rb"(?<![0-9a-f])ada(?![0-9a-f])", text)
+    expect(document.encode() not in text and not named, "a receipt that names something")
     code, verdict = verify(town.house, path, "--key", town.house.key)
     expect_equal((code, verdict["valid"], verdict["trusted"]), (0, True, True), "a good receipt")
     code, verdict = verify(town.house, path)
