@@ -5,6 +5,7 @@
 
 #include "chunker.h"
 #include "extract.h"
+#include "mutant.h"
 #include "slots.h"
 
 typedef struct {
@@ -87,6 +88,11 @@ static result document_ids(const retrieval *r, id128 tenant, id128 owner,
         uint8_t hash[HASH_BYTES];
         hash_keyed(key, "document", bytes_of(inputs[i].nonce, sizeof inputs[i].nonce), hash);
         memcpy(stored[i].id.b, hash, ID_BYTES);
+        if (MUTANT(ids_from_counter)) {
+            static _Atomic uint64_t counter;
+            uint64_t next = ++counter;
+            memcpy(stored[i].id.b, &next, sizeof next);
+        }
     }
     secure_free(secret);
     return done;

@@ -105,7 +105,7 @@ static result get_from(retrieval *r, const retrieval_scope *scope, id128 owner, 
     const holding_document *d = holding_find(&s->memory, document);
     result done = OK;
     if (d == NULL || !ifc_context_permits(scope->context, &d->home->label))
-        done = fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
+        done = fail(d != NULL && MUTANT(denied_told) ? E_DENIED : E_NOT_FOUND, "%s", IFC_NOT_FOUND);
     if (is_ok(done) && text != NULL) done = read_text(s, d, a, text);
     if (is_ok(done) && info != NULL) document_info(s, d, info);
     slot_release(r, &s);

@@ -117,6 +117,8 @@ static void collect_views(search *q)
             compartment *home = q->slots[i]->memory.compartments[c];
             if (may_use(q, &home->label))
                 q->views[q->view_count++] = (view){q->slots[i], home, NULL};
+            else if (MUTANT(statistics_shared))
+                lexical_totals_add(home->words, q->query, q->totals);
         }
 }
 

@@ -5,6 +5,8 @@
 #include "extractive.h"
 #include "prompt.h"
 
+#include "mutant.h"
+
 #include <string.h>
 
 result session_label(const retrieval_hit *hits, size_t count, ifc_label *out)
@@ -133,8 +135,13 @@ static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
     result r;
     TRY_TO(r, keytree_secret(g->keys, keytree_owner(context->tenant, context->principal), secret), out);
     key_derive(secret, "state", bytes_of("", 0), seal_key);
+    id128 whose = context->principal;
+    if (MUTANT(state_cache_shared)) {
+        whose = context->tenant;
+        memset(seal_key, 0, sizeof seal_key);
+    }
     cache_key(g->engine, p->tokens, p->prefix_count, key);
-    r = state_cache_find(g->cache, context->principal, seal_key, key, &state);
+    r = state_cache_find(g->cache, whose, seal_key, key, &state);
     if (is_ok(r)) {
         r = model_seq_restore(seq, buf_bytes(&state));
         goto out;
@@ -144,7 +151,7 @@ static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
     state_source sources[SEARCH_K_MAX];
     for (size_t i = 0; i < g->request->hit_count; i++)
         sources[i] = (state_source){g->request->hits[i].owner, g->request->hits[i].document};
-    state_cache_put(g->cache, g->request->cache_generation, context->principal, seal_key, key,
+    state_cache_put(g->cache, g->request->cache_generation, whose, seal_key, key,
                     buf_bytes(&state), sources, g->request->hit_count);
 out:
     buf_free(&state);

@@ -16,10 +16,11 @@ GUARDS = {
     "erase_keeps_root": "keytree", "erase_keeps_path": "keytree", "ack_before_commit": "store",
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
-    "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval",
+    "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session",
 }
-# Variants that only an end-to-end script sees (tests/e2e/mutants.py).
-ELSEWHERE = {"denied_differs"}
+# Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
+ELSEWHERE = {"denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
+             "receipt_shows_global_epoch"}
 
 
 def passes(build, test, mutant):
