@@ -110,6 +110,25 @@ static result environment_open(kv *db, const char *path, size_t map_bytes)
     return from_lmdb(rc, "cannot open the store");
 }
 
+/* A new environment appears under its name only once its first pages are on the disk: a file that a power
+ * failure left half written would look damaged for ever. */
+static result environment_create(const char *path)
+{
+    char fresh[PATH_MAX];
+    if (snprintf(fresh, sizeof fresh, "%s.new", path) >= (int)sizeof fresh)
+        return fail(E_INVALID, "the path is too long");
+    if (unlink(fresh) != 0 && errno != ENOENT) return fail_errno("cannot make the store");
+    MDB_env *env;
+    int rc = mdb_env_create(&env);
+    if (rc != 0) return from_lmdb(rc, "cannot make the store");
+    rc = mdb_env_open(env, fresh, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOLOCK, 0600);
+    if (rc == 0) rc = mdb_env_sync(env, 1);
+    mdb_env_close(env);
+    if (rc != 0) return from_lmdb(rc, "cannot make the store");
+    if (rename(fresh, path) != 0) return fail_errno("cannot make the store");
+    return fsync_parent(path);
+}
+
 result kv_open(kv **out, const char *path, const kv_options *options)
 {
     struct stat st;
@@ -120,13 +139,13 @@ result kv_open(kv **out, const char *path, const kv_options *options)
     } else if (!S_ISREG(st.st_mode)) {
         return fail(E_INVALID, "the store's path is not a regular file");
     }
-    /* An empty file was created by somebody who died before the first page: nothing is stored. */
+    /* An empty file holds nothing. */
     if (st.st_size == 0 && !options->create) return fail(E_NOT_FOUND, "no such store");
     size_t map_bytes = options->map_max_bytes ? options->map_max_bytes : MAP_DEFAULT_BYTES;
     kv *db = mem_alloc(sizeof *db);
-    result r = lock_allocate(path);
+    result r = st.st_size == 0 ? environment_create(path) : OK;
+    if (is_ok(r)) r = lock_allocate(path);
     if (is_ok(r)) r = environment_open(db, path, (map_bytes + 4095) / 4096 * 4096);
-    if (is_ok(r) && st.st_size == 0) r = fsync_parent(path);
     if (!is_ok(r)) {
         kv_close(&db);
         return r;
