@@ -457,6 +457,20 @@ static result receipt_append(house *h, const intent *i, const keytree_erasure *k
     return r;
 }
 
+/* The intent's end. Under its name it is whole or not there at all: what is half overwritten when the
+ * machine dies must not look like an intent, so that it first gets another name. */
+static const char INTENT_DONE[] = ".done";
+
+static result intent_destroy(house *h, const intent *i)
+{
+    char done[CONFIG_PATH_MAX + sizeof INTENT_DONE], folder[CONFIG_PATH_MAX];
+    snprintf(done, sizeof done, "%s%s", i->path, INTENT_DONE);
+    TRY(house_path(&h->settings, "intents", NULL, folder));
+    if (rename(i->path, done) != 0) return fail_errno("cannot rename an erasure's intent");
+    TRY(file_fsync_dir(folder));
+    return file_destroy(done);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------- */
 /* Steps 2 to 8; the intent is on disk. */
 static result carry_out_steps(house *h, intent *i, buf *receipt)
@@ -472,7 +486,7 @@ static result carry_out_steps(house *h, intent *i, buf *receipt)
     TRY(drop(h, i));
     step_done(NULL, 7, "unlink");
     TRY(receipt_append(h, i, &keys, receipt));
-    TRY(file_destroy(i->path));
+    TRY(intent_destroy(h, i));
     step_done(NULL, 8, "receipt");
     return OK;
 }
@@ -543,6 +557,13 @@ static result recover_one(house *h, const char *name)
     return r;
 }
 
+static result leftover_destroy(house *h, const char *name)
+{
+    char path[CONFIG_PATH_MAX];
+    TRY(house_path(&h->settings, "intents", name, path));
+    return file_destroy(path);
+}
+
 static result recover_locked(house *h)
 {
     char folder[CONFIG_PATH_MAX];
@@ -550,8 +571,11 @@ static result recover_locked(house *h)
     DIR *dir = opendir(folder);
     if (dir == NULL) return fail_errno("cannot read the folder of intents");
     result r = OK;
-    for (struct dirent *e; is_ok(r) && (e = readdir(dir)) != NULL;)
+    for (struct dirent *e; is_ok(r) && (e = readdir(dir)) != NULL;) {
+        const char *end = strrchr(e->d_name, '.');
         if (strlen(e->d_name) == ID_TEXT_BYTES - 1) r = recover_one(h, e->d_name);
+        else if (end != NULL && strcmp(end, INTENT_DONE) == 0) r = leftover_destroy(h, e->d_name);
+    }
     closedir(dir);
     return r;
 }

@@ -305,6 +305,8 @@ class Matrix:
         found = set()
         folder = os.path.join(data, "intents")
         for name in os.listdir(folder) if os.path.isdir(folder) else ():
+            if len(name) != 32:                  # not yet under its name, or done with
+                continue
             with contextlib.suppress(ValueError, OSError):
                 with open(os.path.join(folder, name)) as f:
                     intent = json.load(f)
@@ -332,7 +334,6 @@ class Matrix:
         place = images.place_of(died[2]) if died else "?"
         kind = (place, images.NAMES.get(died[1], "?") if died else "?")
         self.table[kind] = self.table.get(kind, 0) + 1
-        disk = images.Disk(self.data, self.data + ".root")
         disk = self.moved_disk(data)
         disk.replay([r for r in records if r[0] != images.KILLED])
         # As the process alone left it; then as the disk might have.
