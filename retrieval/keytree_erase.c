@@ -34,38 +34,15 @@ static void step_done(const erasure *e, int step, const char *what)
     if (e->step != NULL) e->step(e->step_ctx, step, what);
 }
 
-/* ---- commitment to a tenant's subtree ---- */
-typedef struct { uint8_t chain[HASH_BYTES]; } commitment;
-
-/* Binds an id, its secret and the key of the page below, which changes with anything below; blinded
- * by that secret, so it tells nothing to who does not hold it. */
-static result commit_entry(void *ctx, const kt_entry *entry)
-{
-    commitment *c = ctx;
-    uint8_t data[HASH_BYTES + ID_BYTES + KEY_BYTES];
-    memcpy(data, c->chain, HASH_BYTES);
-    memcpy(data + HASH_BYTES, entry->id.b, ID_BYTES);
-    memcpy(data + HASH_BYTES + ID_BYTES, entry->sub.key, KEY_BYTES);
-    hash_keyed(entry->secret, "lethe keytree commitment", bytes_of(data, sizeof data), c->chain);
-    mem_wipe(data, sizeof data);
-    return OK;
-}
-
-/* One level: the tenant's owners. Zeros when the tenant is absent. */
+/* ---- commitment to a tenant's subtree: zeros when the tenant is absent ---- */
 static result commit_tenant(keytree *kt, const kt_ref *root, id128 tenant, uint8_t out[HASH_BYTES])
 {
-    int fd = kt->folders[0].fd;
-    commitment c = {{0}};
     kt_entry entry = {0};
     memset(out, 0, HASH_BYTES);
-    result r = kt_find(kt, fd, root, 0, tenant, &entry);
-    if (r.code == E_NOT_FOUND) return OK;
-    if (is_ok(r)) r = kt_each(kt, fd, &entry.sub, 1, 0, commit_entry, &c);
-    if (r.code == E_DATA_LOSS) r = OK;      /* what is damaged must be erasable, too */
-    if (is_ok(r)) r = commit_entry(&c, &entry);
-    if (is_ok(r)) memcpy(out, c.chain, HASH_BYTES);
+    result r = kt_find(kt, kt->folders[0].fd, root, 0, tenant, &entry);
+    if (is_ok(r)) kt_tenant_root(tenant, entry.sub.hash, out);
     mem_wipe(&entry, sizeof entry);
-    return r;
+    return r.code == E_NOT_FOUND || r.code == E_DATA_LOSS ? OK : r;   /* damage must be erasable, too */
 }
 
 /* ---- verification: from the disk, as a restart would see it ---- */

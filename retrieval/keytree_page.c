@@ -4,8 +4,8 @@
 
 #include <string.h>
 
-static const char PAGE_DOMAIN[] = "lethe keytree page 1";
-static const char HEAD_DOMAIN[] = "lethe keytree head 1";
+static const char PAGE_DOMAIN[] = "lethe keytree page 2";
+static const char HEAD_DOMAIN[] = "lethe keytree head 2";
 enum { PAGE_HEAD_BYTES = 8, AD_MAX_BYTES = 64, HEAD_BYTES = 8 * 3 + KT_REF_BYTES };
 
 _Static_assert(PAGE_HEAD_BYTES + KT_FANOUT * KT_ENTRY_BYTES <= KT_PLAIN_BYTES, "a bucket fits");
@@ -33,7 +33,8 @@ static bool key_is_zero(const uint8_t key[KEY_BYTES])
 
 bool kt_ref_equal(const kt_ref *a, const kt_ref *b)
 {
-    return a->page == b->page && a->count == b->count && secure_equal(a->key, b->key, KEY_BYTES);
+    return a->page == b->page && a->count == b->count && secure_equal(a->key, b->key, KEY_BYTES) &&
+           memcmp(a->hash, b->hash, HASH_BYTES) == 0;
 }
 
 /* ---- numbers in fixed memory: the plaintext must not pass through a growing buffer ---- */
@@ -48,7 +49,8 @@ static uint8_t *put_ref(uint8_t *at, const kt_ref *ref)
     at = put_number(at, ref->page, 8);
     at = put_number(at, ref->count, 4);
     memcpy(at, ref->key, KEY_BYTES);
-    return at + KEY_BYTES;
+    memcpy(at + KEY_BYTES, ref->hash, HASH_BYTES);
+    return at + KEY_BYTES + HASH_BYTES;
 }
 
 /* Empty in one field is empty in all. */
@@ -56,11 +58,12 @@ static bool take_ref(reader *in, kt_ref *ref)
 {
     ref->page = reader_u64(in);
     ref->count = reader_u32(in);
-    const uint8_t *key = reader_take(in, KEY_BYTES);
-    if (key == NULL) return false;
+    const uint8_t *key = reader_take(in, KEY_BYTES), *hash = reader_take(in, HASH_BYTES);
+    if (key == NULL || hash == NULL) return false;
     memcpy(ref->key, key, KEY_BYTES);
+    memcpy(ref->hash, hash, HASH_BYTES);
     bool empty = ref->page == 0;
-    return (ref->count == 0) == empty && key_is_zero(ref->key) == empty;
+    return (ref->count == 0) == empty && key_is_zero(ref->key) == empty && key_is_zero(ref->hash) == empty;
 }
 
 void kt_page_encode(kt_page *page)

@@ -1,7 +1,7 @@
 /* keytree_private: what the key tree's own files share (keytree.c, keytree_page.c, keytree_file.c,
  * keytree_map.c, keytree_txn.c, keytree_erase.c, root_file.c). Nobody else includes it but tests.
  *
- * Page n (from 1; 0 means none) is the slot of 8192 bytes at offset (n-1)*8192 of the file `pages`:
+ * Page n (from 1; 0 means none) is the slot of 8704 bytes at offset (n-1)*8704 of the file `pages`:
  * one sealed value of constant size, the rest zeros. Its plaintext is a bucket (up to 64 entries in
  * id order) or a branch (64 children, by the next 6 bits of the id). A page is never changed in
  * place: each write takes a free slot and a fresh random key, which the parent (at last the head)
@@ -14,13 +14,14 @@
 
 #include <pthread.h>
 
-enum { KT_FANOUT = 64, KT_STEP_BITS = 6, KT_STEPS_MAX = 22, KT_LEVELS = 3, KT_SLOT_BYTES = 8192,
-       KT_PLAIN_BYTES = 6140, KT_PATH_MAX_BYTES = 4096, KT_REF_BYTES = 8 + 4 + KEY_BYTES,
+enum { KT_FANOUT = 64, KT_STEP_BITS = 6, KT_STEPS_MAX = 22, KT_LEVELS = 3, KT_SLOT_BYTES = 8704,
+       KT_PLAIN_BYTES = 7944, KT_PATH_MAX_BYTES = 4096,
+       KT_REF_BYTES = 8 + 4 + KEY_BYTES + HASH_BYTES,
        KT_ENTRY_BYTES = ID_BYTES + KEY_BYTES + KT_REF_BYTES, KT_POOL_MAX = 32 };
 enum { KT_BUCKET = 1, KT_BRANCH = 2 };
 
-/* Where a map or a part of it lies. All zero: empty. */
-typedef struct { uint64_t page; uint32_t count; uint8_t key[KEY_BYTES]; } kt_ref;
+/* Where a map or a part of it lies, and the hash of what ids it holds. All zero: empty. */
+typedef struct { uint64_t page; uint32_t count; uint8_t key[KEY_BYTES], hash[HASH_BYTES]; } kt_ref;
 typedef struct { id128 id; uint8_t secret[KEY_BYTES]; kt_ref sub; } kt_entry;
 typedef struct { uint64_t epoch, page_count, commit; kt_ref root; } kt_head;
 
@@ -76,6 +77,13 @@ MUST_USE result kt_page_unseal(const uint8_t slot[KT_SLOT_BYTES], uint64_t numbe
 MUST_USE result kt_head_seal(const kt_head *head, const uint8_t key[KEY_BYTES], buf *out);
 MUST_USE result kt_head_unseal(bytes sealed, uint64_t epoch, const uint8_t key[KEY_BYTES],
                                kt_head *head);
+
+/* ---- keytree_proof.c: the Merkle tree over the ids; see there ---- */
+void kt_page_hash(const kt_page *page, uint8_t hash[HASH_BYTES]);
+/* hash: of the tenant's map of owners. */
+void kt_tenant_root(id128 tenant, const uint8_t hash[HASH_BYTES], uint8_t root[HASH_BYTES]);
+int kt_node_compare(const void *a, const void *b);   /* by id level for level, a parent first */
+id128 kt_node_id(const keytree_node *node, uint8_t level);
 
 /* ---- keytree_file.c: folders, slots, heads, mirror ---- */
 /* Numbers of the files PREFIX<decimal> in dir, ascending, at most max. E_NOT_FOUND: no folder. */

@@ -56,6 +56,7 @@ static result page_write(kt_txn *txn, kt_page *page, const kt_ref *previous, kt_
     if (txn->keep_keys && previous != NULL && previous->page != 0)
         memcpy(ref.key, previous->key, KEY_BYTES);
     else random_bytes(ref.key, KEY_BYTES);
+    kt_page_hash(page, ref.hash);
     uint8_t slot[KT_SLOT_BYTES];
     result r = kt_page_seal(page, number, ref.key, slot);
     if (is_ok(r)) r = kt_slot_write(kt, number, slot);
@@ -93,11 +94,6 @@ out:
 }
 
 /* ---- buckets ---- */
-static id128 id_at(const keytree_node *node, uint8_t level)
-{
-    return level == 0 ? node->tenant : level == 1 ? node->owner : node->document;
-}
-
 /* The nodes of one id: `own` first (perhaps twice the same), then deeper ones. */
 static result change_entry(kt_txn *txn, uint8_t level, const keytree_node *nodes, size_t count,
                            const kt_entry *existing, entry_list *list, bool *changed)
@@ -118,7 +114,7 @@ static result change_entry(kt_txn *txn, uint8_t level, const keytree_node *nodes
     kt_entry *entry = &list->at[list->count++];
     if (existing != NULL) *entry = *existing;
     else {
-        *entry = (kt_entry){.id = id_at(nodes, level)};
+        *entry = (kt_entry){.id = kt_node_id(nodes, level)};
         random_bytes(entry->secret, KEY_BYTES);
         *changed = true;
     }
@@ -139,7 +135,7 @@ static size_t distinct_ids(const part *p)
 {
     size_t n = 0;
     for (size_t i = 0; i < p->count; i++)
-        n += i == 0 || !id_equal(id_at(&p->nodes[i - 1], p->level), id_at(&p->nodes[i], p->level));
+        n += i == 0 || !id_equal(kt_node_id(&p->nodes[i - 1], p->level), kt_node_id(&p->nodes[i], p->level));
     return n;
 }
 
@@ -154,14 +150,14 @@ static result apply_bucket(kt_txn *txn, const kt_ref *in, const kt_page *page, p
     result r = OK;
     while (i < old || j < p.count) {
         int order = i == old ? 1 : j == p.count ? -1
-                  : id_compare(page->entries[i].id, id_at(&p.nodes[j], p.level));
+                  : id_compare(page->entries[i].id, kt_node_id(&p.nodes[j], p.level));
         if (order < 0) {
             list.at[list.count++] = page->entries[i++];
             continue;
         }
-        id128 id = id_at(&p.nodes[j], p.level);
+        id128 id = kt_node_id(&p.nodes[j], p.level);
         size_t end = j + 1;
-        while (end < p.count && id_equal(id_at(&p.nodes[end], p.level), id)) end++;
+        while (end < p.count && id_equal(kt_node_id(&p.nodes[end], p.level), id)) end++;
         TRY_TO(r, change_entry(txn, p.level, p.nodes + j, end - j,
                                order == 0 ? &page->entries[i] : NULL, &list, changed), out);
         if (order == 0) i++;
@@ -211,9 +207,9 @@ static result apply_branch(kt_txn *txn, const kt_ref *in, kt_page *page, part p,
 {
     uint64_t fresh = 0, total = 0;
     for (size_t i = 0, end; i < p.count; i = end) {
-        uint32_t slot = kt_slot_of(id_at(&p.nodes[i], p.level), p.step);
+        uint32_t slot = kt_slot_of(kt_node_id(&p.nodes[i], p.level), p.step);
         for (end = i + 1; end < p.count; end++)
-            if (kt_slot_of(id_at(&p.nodes[end], p.level), p.step) != slot) break;
+            if (kt_slot_of(kt_node_id(&p.nodes[end], p.level), p.step) != slot) break;
         part child = {p.level, (uint8_t)(p.step + 1), p.nodes + i, end - i};
         bool child_changed = false;
         kt_ref ref = {0};
@@ -250,26 +246,13 @@ static result apply(kt_txn *txn, const kt_ref *in, part p, kt_ref *out, bool *ch
     return r;
 }
 
-/* By id level for level; a parent before what is below it. */
-static int compare_nodes(const void *left, const void *right)
-{
-    const keytree_node *a = left, *b = right;
-    for (uint8_t level = 0; level < KT_LEVELS; level++) {
-        bool has_a = level < a->depth, has_b = level < b->depth;
-        if (!has_a || !has_b) return (int)has_a - (int)has_b;
-        int order = id_compare(id_at(a, level), id_at(b, level));
-        if (order != 0) return order;
-    }
-    return 0;
-}
-
 result kt_txn_apply(kt_txn *txn, const kt_ref *in, keytree_node *nodes, size_t count, kt_ref *out,
                     bool *changed)
 {
     *changed = false;
     *out = *in;
     if (count == 0) return OK;
-    qsort(nodes, count, sizeof *nodes, compare_nodes);
+    qsort(nodes, count, sizeof *nodes, kt_node_compare);
     return apply(txn, in, (part){0, 0, nodes, count}, out, changed);
 }
 

@@ -17,6 +17,7 @@ GUARDS = {
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session",
+    "absence_unchecked": "absence",
 }
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
 ELSEWHERE = {"denied_differs", "denied_told", "statistics_shared", "ids_from_counter",

@@ -64,8 +64,8 @@ MUST_USE result keytree_count(keytree *kt, keytree_node parent, uint64_t *count)
 typedef void keytree_step_fn(void *ctx, int step, const char *what);
 typedef struct {
     uint64_t epoch_before, epoch_after;
-    uint8_t subtree_before[HASH_BYTES];    /* commitment to the first target's tenant subtree: hash */
-    uint8_t subtree_after[HASH_BYTES];     /* of its ids and blinded secrets; zeros when gone */
+    uint8_t subtree_before[HASH_BYTES];    /* Merkle root over the ids below the first target's */
+    uint8_t subtree_after[HASH_BYTES];     /* tenant: owners and their documents; zeros when gone */
     uint32_t pages_written;
 } keytree_erasure;
 /* Steps 4 to 6: new root key, new path pages and head, fsync, verify by reopening, then destroy the
@@ -73,5 +73,17 @@ typedef struct {
  * none present the epoch is advanced all the same. On error before 6 the old epoch stands. */
 MUST_USE result keytree_erase(keytree *kt, const keytree_node *targets, size_t count,
                               keytree_step_fn *step, void *step_ctx, keytree_erasure *out);
+
+/* ---- proof of absence ------------------------------------------------------------------------- */
+enum { KEYTREE_PROOF_MAX_BYTES = 8 << 20 };
+/* Appends a proof that no target is below its tenant (of a tenant: that it is gone; an empty proof), and
+ * gives the tenant's Merkle root that it goes with (zeros: gone). All targets are of one tenant.
+ * E_PRECONDITION: one of them is there. What a proof tells of others: how many ids stand beside the
+ * targets' places, as hashes (ids are 128 random bits), and nothing of keys. */
+MUST_USE result keytree_absence_prove(keytree *kt, const keytree_node *targets, size_t count,
+                                      uint8_t root[HASH_BYTES], buf *proof);
+/* Pure; any bytes. True: with this root, none of the targets is below the tenant. */
+bool keytree_absence_verify(bytes proof, const keytree_node *targets, size_t count,
+                            const uint8_t root[HASH_BYTES]);
 
 #endif
