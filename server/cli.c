@@ -20,7 +20,7 @@ static const char USAGE[] =
     "  ask TEXT [--audience group:NAME] [--passages N] [--repeats N] [--seed N] [--max-tokens N]\n"
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
-    "  verify FILE [--key PUB]                           a receipt, offline; PUB: file or hex\n"
+    "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
     "  stats | quota NAME KEY=NUMBER...\n"
     "\n"
     "Every verb takes --json: one JSON object on standard output.\n"
@@ -154,6 +154,7 @@ static const flag flags[] = {
     FLAG("--plaintext", plaintext, 'b'), FLAG("--server", server, 's'), FLAG("--ca", ca, 's'),
     FLAG("--token-file", token_file, 's'), FLAG("--owner", owner, 's'),
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),
+    FLAG("--opening", opening, 's'),
     FLAG("--data", data, 's'), FLAG("--root", root, 's'), FLAG("--tenant", tenant, 's'),
     FLAG("--order", order, 's'), FLAG("--mode", mode, 's'), FLAG("--type", media_type, 's'),
     FLAG("--stop", stop, 's'), FLAG("-k", k, 'n'), FLAG("--passages", passages, 'n'),

@@ -18,7 +18,7 @@ typedef struct {
     const char **args;                       /* positional, after the verb */
     int arg_count;
     bool json, replace, yes, plaintext;
-    const char *server, *ca, *token_file, *owner, *audience, *receipt, *key, *data, *root, *tenant,
+    const char *server, *ca, *token_file, *owner, *audience, *receipt, *opening, *key, *data, *root, *tenant,
         *order, *mode, *media_type, *stop;
     const char *share[CLI_SHARES_MAX];
     uint32_t share_count;

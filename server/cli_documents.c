@@ -157,6 +157,22 @@ static bool erase_target(cli *c, Lethe__V1__EraseRequest *m)
     return true;
 }
 
+/* What opens the commitment, beside the receipt: with it, verify checks the very keys. */
+static result opening_write(const char *receipt, const char *salt, const char *target)
+{
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s.opening", receipt) >= (int)sizeof path)
+        return fail(E_INVALID, "the path is too long");
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "salt", salt);
+    cJSON_AddStringToObject(o, "target", target);
+    char *text = cJSON_PrintUnformatted(o);
+    result r = file_write_atomic(path, bytes_str(text), 0600);
+    cJSON_free(text);
+    cJSON_Delete(o);
+    return r;
+}
+
 int cli_erase(cli *c)
 {
     Lethe__V1__EraseRequest m = LETHE__V1__ERASE_REQUEST__INIT;
@@ -175,5 +191,6 @@ int cli_erase(cli *c)
                "salt    %s\ntarget  %s\n", done->receipt, done->salt, done->target);
     if (c->receipt == NULL) return CLI_DONE;
     result r = file_write_atomic(c->receipt, bytes_str(done->receipt), 0600);
+    if (is_ok(r)) r = opening_write(c->receipt, done->salt, done->target);
     return is_ok(r) ? CLI_DONE : cli_fail(c, r);
 }

@@ -55,31 +55,60 @@ static result key_read(const char *text, uint8_t key[SIGN_PUBLIC_BYTES])
     return r;
 }
 
-int cli_verify(cli *c)
+/* The opening that erase --receipt wrote beside the receipt, or the one named; NULL: there is none. */
+static result opening_read(cli *c, cJSON **out)
 {
-    if (!cli_args(c, 1)) return cli_usage("verify FILE [--key PUB]");
-    uint8_t key[SIGN_PUBLIC_BYTES];
+    char path[4096];
     buf text;
+    *out = NULL;
+    snprintf(path, sizeof path, "%s%s", c->opening ? c->opening : c->args[0], c->opening ? "" : ".opening");
     buf_init(&text, 1 << 20);
-    receipt_verdict verdict;
-    result r = file_read(c->args[0], 1 << 20, &text);
-    if (is_ok(r) && c->key) r = key_read(c->key, key);
-    if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, &verdict);
+    result r = file_read(path, 1 << 20, &text);
+    if (is_ok(r)) {
+        *out = cJSON_ParseWithLength((const char *)text.data, text.size);
+        if (canonical_text(*out, "salt")[0] == 0 || canonical_text(*out, "target")[0] == 0)
+            r = fail(E_INVALID, "the opening has no salt and target");
+    } else if (r.code == E_NOT_FOUND && c->opening == NULL) {
+        r = OK;
+    }
     buf_free(&text);
-    if (!is_ok(r)) return cli_fail(c, r);
+    return r;
+}
+
+static void verdict_print(const cli *c, const receipt_verdict *v)
+{
     if (c->json) {
         cJSON *o = cJSON_CreateObject();
-        cJSON_AddBoolToObject(o, "valid", verdict.valid);
-        cJSON_AddBoolToObject(o, "trusted", verdict.trusted);
-        cJSON_AddStringToObject(o, "signer", verdict.signer);
-        cJSON_AddStringToObject(o, "reason", verdict.reason);
+        cJSON_AddBoolToObject(o, "valid", v->valid);
+        cJSON_AddBoolToObject(o, "trusted", v->trusted);
+        cJSON_AddBoolToObject(o, "opened", v->opened);
+        cJSON_AddStringToObject(o, "signer", v->signer);
+        cJSON_AddStringToObject(o, "reason", v->reason);
         cli_print_json(o);
-    } else {
-        printf("%s\nsigner %s%s\n", verdict.valid ? "valid" : "NOT VALID",
-               verdict.signer[0] ? verdict.signer : "unreadable",
-               verdict.trusted ? " (trusted)" : c->key ? " (not the key given)"
-                                              : " (pass --key to check who that is)");
-        if (verdict.reason[0]) printf("reason %s\n", verdict.reason);
+        return;
     }
+    printf("%s\nsigner %s%s\n", v->valid ? "valid" : "NOT VALID", v->signer[0] ? v->signer : "unreadable",
+           v->trusted ? " (trusted)" : c->key ? " (not the key given)" : " (pass --key to check who that is)");
+    printf("keys   %s\n", v->opened ? "proven absent" : "not checked (no opening: what was erased is not told)");
+    if (v->reason[0]) printf("reason %s\n", v->reason);
+}
+
+int cli_verify(cli *c)
+{
+    if (!cli_args(c, 1)) return cli_usage("verify FILE [--key PUB] [--opening FILE]");
+    uint8_t key[SIGN_PUBLIC_BYTES];
+    cJSON *parts = NULL;
+    buf text;
+    buf_init(&text, RECEIPT_MAX_BYTES + 1);
+    receipt_verdict verdict;
+    result r = file_read(c->args[0], RECEIPT_MAX_BYTES + 1, &text);
+    if (is_ok(r) && c->key) r = key_read(c->key, key);
+    if (is_ok(r)) r = opening_read(c, &parts);
+    const receipt_opening opening = {canonical_text(parts, "salt"), canonical_text(parts, "target")};
+    if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, parts ? &opening : NULL, &verdict);
+    buf_free(&text);
+    cJSON_Delete(parts);
+    if (!is_ok(r)) return cli_fail(c, r);
+    verdict_print(c, &verdict);
     return verdict.valid && (c->key == NULL || verdict.trusted) ? CLI_DONE : CLI_REFUSED;
 }

@@ -1,6 +1,8 @@
 /* Documents: Put, Get, List, Share, Unshare. */
 #include "service.h"
 
+#include "receipt.h"
+
 #include "lethe/v1/documents.pb-c.h"
 
 #include <stdio.h>
@@ -118,7 +120,7 @@ static result replace_old(putting *p, const pending *d, id128 now)
     if (r.code == E_NOT_FOUND) return OK;
     TRY(r);
     buf receipt;
-    buf_init(&receipt, 1 << 20);
+    buf_init(&receipt, RECEIPT_MAX_BYTES);
     r = request_erase_documents(p->q, d->owner, &info->id, &info->chunk_count, 1, &receipt, salt,
                                 &target);
     buf_free(&receipt);

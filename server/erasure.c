@@ -272,7 +272,7 @@ static result prune_labels(house *h, const intent *i)
 }
 
 /* ---- 4 to 6 ------------------------------------------------------------------------------------------- */
-static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
+static keytree_node *targets_of(const intent *i, size_t *count)
 {
     const erasure_request *q = &i->request;
     keytree_node *nodes = mem_alloc_array(q->document_count + 1, sizeof *nodes);
@@ -281,6 +281,14 @@ static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
         nodes[n++] = keytree_document(q->tenant, q->owner, q->documents[d]);
     if (q->kind == ERASE_OWNER) nodes[n++] = keytree_owner(q->tenant, q->owner);
     if (q->kind == ERASE_TENANT) nodes[n++] = keytree_tenant(q->tenant);
+    *count = n;
+    return nodes;
+}
+
+static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
+{
+    size_t n;
+    keytree_node *nodes = targets_of(i, &n);
     result r = keytree_erase(h->keys, nodes, n, step_done, NULL, out);
     mem_free(nodes);
     return r;
@@ -329,132 +337,150 @@ static result drop(house *h, const intent *i)
 }
 
 /* ---- 8: receipts ------------------------------------------------------------------------------------------ */
-/* log/<tenant>/<8 digits>.json: {"receipt": text, "requester": id}. */
-static result log_folder(house *h, id128 tenant, char out[CONFIG_PATH_MAX])
+static result receipt_path(house *h, id128 tenant, id128 id, const char *end, char out[CONFIG_PATH_MAX])
 {
-    char text[ID_TEXT_BYTES];
-    id_text(tenant, text);
-    TRY(house_path(&h->settings, "log", text, out));
-    return dir_make(out, 0700);
+    char name[ID_TEXT_BYTES], folder[CONFIG_PATH_MAX], file[64];
+    id_text(tenant, name);
+    TRY(house_path(&h->settings, "log", name, folder));
+    TRY(dir_make(folder, 0700));
+    TRY(path_join(out, CONFIG_PATH_MAX, folder, "receipts"));
+    TRY(dir_make(out, 0700));
+    strcpy(folder, out);
+    id_text(id, name);
+    snprintf(file, sizeof file, "%s%s", name, end);
+    return path_join(out, CONFIG_PATH_MAX, folder, file);
 }
 
-static result log_entry(const char *folder, uint64_t number, buf *out, char receipt_requester[ID_TEXT_BYTES])
+/* The log's entry of this erasure: what its receipt says. */
+static result entry_append(house *h, const intent *i, const keytree_erasure *keys, const uint8_t after[HASH_BYTES],
+                           uint64_t *index)
 {
-    char name[32], path[CONFIG_PATH_MAX];
-    snprintf(name, sizeof name, "%08llu.json", (unsigned long long)number);
-    TRY(path_join(path, sizeof path, folder, name));
-    buf text;
-    buf_init(&text, 1 << 20);
-    result r = file_read(path, 1 << 20, &text);
-    cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
-    const cJSON *receipt = o ? cJSON_GetObjectItemCaseSensitive(o, "receipt") : NULL;
-    const cJSON *requester = o ? cJSON_GetObjectItemCaseSensitive(o, "requester") : NULL;
-    if (is_ok(r) && (!cJSON_IsString(receipt) || !cJSON_IsString(requester) ||
-                     strlen(requester->valuestring) != ID_TEXT_BYTES - 1))
-        r = fail(E_DATA_LOSS, "a receipt in the log is damaged");
+    static const char *const kinds[] = {"", "document", "user", "tenant"};
+    uint64_t before;
+    TRY(audit_log_count(h->audit, i->request.tenant, RECEIPT_EVENT, &before));
+    cJSON *o = cJSON_CreateObject();
+    add_id(o, "id", i->id);
+    add_id(o, "requester", i->request.requester);
+    cJSON_AddStringToObject(o, "kind", kinds[i->request.kind]);
+    cJSON_AddStringToObject(o, "commitment", i->commitment);
+    cJSON_AddStringToObject(o, "assurance", root_holder_assurance(h->holder));
+    cJSON_AddStringToObject(o, "residue", "none");
+    cJSON_AddNumberToObject(o, "items", (double)i->request.document_count);
+    cJSON_AddNumberToObject(o, "epoch", (double)(MUTANT(receipt_shows_global_epoch) ? keys->epoch_after : before + 1));
+    canonical_add_hex(o, "subtree_before", keys->subtree_before, HASH_BYTES);
+    canonical_add_hex(o, "subtree_after", after, HASH_BYTES);
+    return audit_log_append(h->audit, i->request.tenant, RECEIPT_EVENT, o, index);
+}
+
+/* The proof is written before the entry that it belongs to: after a crash between them and the receipt, the keys
+ * may have moved on. */
+static result entry_ready(house *h, const intent *i, const keytree_erasure *keys, buf *absence, uint64_t *index)
+{
+    char path[CONFIG_PATH_MAX];
+    uint8_t after[HASH_BYTES];
+    TRY(receipt_path(h, i->request.tenant, i->id, ".absence", path));
+    result r = audit_log_find(h->audit, i->request.tenant, RECEIPT_EVENT, i->id, index);
     if (is_ok(r)) {
-        buf_append_str(out, receipt->valuestring);
-        strcpy(receipt_requester, requester->valuestring);
+        r = file_read(path, KEYTREE_PROOF_MAX_BYTES, absence);
+        /* The receipt was written, and the proof taken away, before it died. */
+        return r.code == E_NOT_FOUND ? fail(E_EXISTS, "the receipt exists") : r;
     }
-    cJSON_Delete(o);
-    buf_free(&text);
+    if (r.code != E_NOT_FOUND) return r;
+    size_t count = 0;
+    keytree_node *nodes = targets_of(i, &count);
+    r = keytree_absence_prove(h->keys, nodes, count, after, absence);
+    mem_free(nodes);
+    TRY(r);
+    TRY(file_write_atomic(path, buf_bytes(absence), 0600));
+    return entry_append(h, i, keys, after, index);
+}
+
+static result receipt_build(house *h, const intent *i, bytes absence, uint64_t index, buf *out)
+{
+    audit_head head;
+    merkle_hash path[MERKLE_PATH_MAX];
+    receipt_parts parts = {.index = index, .head = &head, .path = path, .absence = absence};
+    buf entry;
+    buf_init(&entry, AUDIT_ENTRY_MAX_BYTES);
+    result r = audit_log_entry(h->audit, i->request.tenant, index, &entry);
+    if (is_ok(r)) r = audit_log_inclusion(h->audit, i->request.tenant, index, &head, path, &parts.path_count);
+    parts.entry = buf_bytes(&entry);
+    if (is_ok(r)) r = receipt_make(&parts, h->sign_public, h->sign_secret, out);
+    buf_free(&entry);
     return r;
 }
 
-typedef struct { const char *id; bool found; uint64_t count; uint8_t last[HASH_BYTES]; } log_scan;
-
-static bool receipt_names(const char *receipt, const char *id)
+static result receipt_write(house *h, const intent *i, const keytree_erasure *keys, buf *out)
 {
-    char field[64];
-    snprintf(field, sizeof field, "\"id\":\"%s\"", id);
-    return strstr(receipt, field) != NULL;
+    char path[CONFIG_PATH_MAX], proof[CONFIG_PATH_MAX];
+    uint64_t index;
+    buf absence;
+    buf_init(&absence, KEYTREE_PROOF_MAX_BYTES);
+    result r = receipt_path(h, i->request.tenant, i->id, ".json", path);
+    if (is_ok(r)) r = receipt_path(h, i->request.tenant, i->id, ".absence", proof);
+    if (is_ok(r)) r = entry_ready(h, i, keys, &absence, &index);
+    if (r.code == E_EXISTS) {
+        r = file_read(path, RECEIPT_MAX_BYTES, out);
+    } else if (is_ok(r)) {
+        r = receipt_build(h, i, buf_bytes(&absence), index, out);
+        if (is_ok(r)) r = file_write_atomic(path, buf_bytes(out), 0600);
+        if (is_ok(r) && unlink(proof) != 0) r = fail_errno("cannot remove a proof that is in its receipt");
+    }
+    buf_free(&absence);
+    return r;
 }
 
-static result scan_visit(void *ctx, const char *receipt)
+typedef struct {
+    id128 requester;
+    result (*visit)(void *ctx, const erasure_summary *summary);
+    void *ctx;
+} each_state;
+
+static result each_visit(void *ctx, uint64_t index, bytes entry)
 {
-    log_scan *scan = ctx;
-    scan->count++;
-    scan->found = scan->found || receipt_names(receipt, scan->id);
-    receipt_hash(bytes_str(receipt), scan->last);
-    return OK;
+    each_state *state = ctx;
+    (void)index;
+    cJSON *o = canonical_parse(entry, AUDIT_ENTRY_MAX_BYTES);
+    id128 by;
+    result r = OK;
+    if (o && strcmp(canonical_text(o, "event"), RECEIPT_EVENT) == 0 &&
+        is_ok(id_parse(canonical_text(o, "requester"), &by)) &&
+        (id_is_zero(state->requester) || id_equal(by, state->requester))) {
+        const erasure_summary summary = {canonical_text(o, "id"), canonical_text(o, "kind"),
+                                         canonical_number(o, "epoch"), canonical_number(o, "time_ms")};
+        r = state->visit(state->ctx, &summary);
+    }
+    cJSON_Delete(o);
+    return r;
 }
 
 result erasure_each(house *h, id128 tenant, id128 requester,
-                    result (*visit)(void *ctx, const char *receipt), void *ctx)
+                    result (*visit)(void *ctx, const erasure_summary *summary), void *ctx)
 {
-    char folder[CONFIG_PATH_MAX], who[ID_TEXT_BYTES], by[ID_TEXT_BYTES];
-    TRY(log_folder(h, tenant, folder));
-    id_text(requester, who);
-    for (uint64_t number = 1;; number++) {
-        buf text;
-        buf_init(&text, 1 << 20);
-        result r = log_entry(folder, number, &text, by);
-        bool end = r.code == E_NOT_FOUND;
-        if (is_ok(r) && (id_is_zero(requester) || strcmp(who, by) == 0)) {
-            buf_append_u8(&text, 0);
-            r = visit(ctx, (const char *)text.data);
-        }
-        buf_free(&text);
-        if (end) return OK;
-        TRY(r);
-    }
-}
-
-typedef struct { const char *id; buf *out; bool found; } find_state;
-
-static result find_visit(void *ctx, const char *receipt)
-{
-    find_state *state = ctx;
-    if (state->found || !receipt_names(receipt, state->id)) return OK;
-    state->found = true;
-    buf_append_str(state->out, receipt);
-    return OK;
+    each_state state = {requester, visit, ctx};
+    return audit_log_each(h->audit, tenant, each_visit, &state);
 }
 
 result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf *receipt)
 {
-    id128 parsed;
-    char text[ID_TEXT_BYTES];
+    id128 parsed, by;
+    uint64_t index;
+    char path[CONFIG_PATH_MAX];
     TRY(id_parse(id, &parsed));
-    id_text(parsed, text);
-    find_state state = {text, receipt, false};
-    TRY(erasure_each(h, tenant, requester, find_visit, &state));
-    return state.found ? OK : fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
-}
-
-static result receipt_append(house *h, const intent *i, const keytree_erasure *keys, buf *out)
-{
-    static const char *const kinds[] = {"", "document", "user", "tenant"};
-    receipt_fields value = {.kind = kinds[i->request.kind], .items = i->request.document_count,
-                     .time_ms = clock_wall_ms(), .assurance = root_holder_assurance(h->holder)};
-    id_text(i->id, value.id);
-    id_text(i->request.tenant, value.tenant);
-    memcpy(value.subtree_before, keys->subtree_before, HASH_BYTES);
-    memcpy(value.subtree_after, keys->subtree_after, HASH_BYTES);
-    hex_decode(i->commitment, 2 * HASH_BYTES, value.commitment);
-    log_scan scan = {.id = value.id};
-    TRY(erasure_each(h, i->request.tenant, (id128){{0}}, scan_visit, &scan));
-    if (scan.found) return erasure_find(h, i->request.tenant, (id128){{0}}, value.id, out);
-    value.epoch = scan.count + 1;
-    memcpy(value.previous, scan.last, HASH_BYTES);
-    uint64_t number = value.epoch;
-    if (MUTANT(receipt_shows_global_epoch)) value.epoch = keys->epoch_after;
-    TRY(receipt_sign(&value, h->sign_public, h->sign_secret, out));
-
-    char folder[CONFIG_PATH_MAX], path[CONFIG_PATH_MAX], name[32];
-    TRY(log_folder(h, i->request.tenant, folder));
-    snprintf(name, sizeof name, "%08llu.json", (unsigned long long)number);
-    TRY(path_join(path, sizeof path, folder, name));
-    cJSON *o = cJSON_CreateObject();
-    buf_append_u8(out, 0);
-    cJSON_AddStringToObject(o, "receipt", (const char *)out->data);
-    out->size--;
-    add_id(o, "requester", i->request.requester);
-    char *text = cJSON_PrintUnformatted(o);
-    result r = file_write_atomic(path, bytes_str(text), 0600);
-    cJSON_free(text);
+    TRY(audit_log_find(h->audit, tenant, RECEIPT_EVENT, parsed, &index));
+    buf entry;
+    buf_init(&entry, AUDIT_ENTRY_MAX_BYTES);
+    result r = audit_log_entry(h->audit, tenant, index, &entry);
+    cJSON *o = is_ok(r) ? canonical_parse(buf_bytes(&entry), AUDIT_ENTRY_MAX_BYTES) : NULL;
+    bool mine = o && is_ok(id_parse(canonical_text(o, "requester"), &by)) &&
+                (id_is_zero(requester) || id_equal(by, requester));
     cJSON_Delete(o);
-    return r;
+    buf_free(&entry);
+    TRY(r);
+    if (!mine) return fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND);
+    TRY(receipt_path(h, tenant, parsed, ".json", path));
+    r = file_read(path, RECEIPT_MAX_BYTES, receipt);
+    return r.code == E_NOT_FOUND ? fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND) : r;   /* not COMPLETE yet */
 }
 
 /* The intent's end. Under its name it is whole or not there at all: what is half overwritten when the
@@ -485,7 +511,7 @@ static result carry_out_steps(house *h, intent *i, buf *receipt)
     TRY(destroy_keys(h, i, &keys));
     TRY(drop(h, i));
     step_done(NULL, 7, "unlink");
-    TRY(receipt_append(h, i, &keys, receipt));
+    TRY(receipt_write(h, i, &keys, receipt));
     TRY(intent_destroy(h, i));
     step_done(NULL, 8, "receipt");
     return OK;
@@ -544,7 +570,7 @@ static result recover_one(house *h, const char *name)
     TRY(house_path(&h->settings, "intents", name, i.path));
     buf text, receipt;
     buf_init(&text, INTENT_MAX_BYTES);
-    buf_init(&receipt, 1 << 20);
+    buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r = file_read(i.path, INTENT_MAX_BYTES, &text);
     cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
     if (is_ok(r)) r = intent_parse(o, &i);

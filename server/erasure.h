@@ -27,9 +27,10 @@ MUST_USE result erasure_recover(house *h);
 /* While serving: takes up what failed on its way (a full disk). Does nothing when nothing did. */
 void erasure_retry(house *h);
 
-/* Receipts of a tenant, oldest first; requester zero: all. */
+/* Erasures of a tenant, oldest first; requester zero: all. */
+typedef struct { const char *id, *kind; uint64_t epoch, time_ms; } erasure_summary;
 MUST_USE result erasure_each(house *h, id128 tenant, id128 requester,
-                             result (*visit)(void *ctx, const char *receipt), void *ctx);
+                             result (*visit)(void *ctx, const erasure_summary *summary), void *ctx);
 /* E_NOT_FOUND unless this requester's (zero: anybody's of the tenant). */
 MUST_USE result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf *receipt);
 

@@ -2,20 +2,20 @@
 #include "service.h"
 
 #include "erasure.h"
+#include "receipt.h"
 #include "lethe/v1/erasure.pb-c.h"
 
-#include <cjson/cJSON.h>
 #include <string.h>
 
 static id128 requester_of(const request *q) { return q->who.principal; }   /* the operator: zero */
 
-/* What the commitment names: the documents' ids in order. */
-static char *documents_target(request *q, const id128 *documents, size_t count)
+/* What the commitment names (receipt_target_nodes reads it): "document:OWNER/ID,OWNER/ID". */
+static char *documents_target(request *q, id128 owner, const id128 *documents, size_t count)
 {
     buf text;
-    buf_init(&text, 1 << 20);
-    buf_append_str(&text, "document");
-    for (size_t i = 0; i < count; i++) buf_printf(&text, ":%s", request_id(q, documents[i]));
+    buf_init(&text, RECEIPT_TARGET_MAX_BYTES);
+    for (size_t i = 0; i < count; i++)
+        buf_printf(&text, "%s%s/%s", i ? "," : "document:", request_id(q, owner), request_id(q, documents[i]));
     char *out = request_text(q, "%.*s", (int)text.size, (const char *)text.data);
     buf_free(&text);
     return out;
@@ -25,7 +25,7 @@ result request_erase_documents(request *q, id128 owner, const id128 *documents,
                                const uint32_t *chunk_counts, size_t count, buf *receipt,
                                char salt[65], char **target)
 {
-    *target = documents_target(q, documents, count);
+    *target = documents_target(q, owner, documents, count);
     TRY(request_unmark(q));
     const erasure_request e = {
         .kind = ERASE_DOCUMENTS,
@@ -56,7 +56,7 @@ static result erase_user(request *q, const char *name, buf *receipt, char salt[6
     if (!q->who.tenant_admin && !self)
         return fail(E_DENIED, "only an admin, or the user concerned, can erase a user");
     if (!is_ok(r)) return fail(E_NOT_FOUND, "no user or group of that name");
-    *target = request_name(q, principal);
+    *target = request_text(q, "%s/%s", request_name(q, principal), request_id(q, principal));
     TRY(request_unmark(q));
     const erasure_request e = {.kind = ERASE_OWNER, .tenant = q->who.tenant, .owner = principal,
                                .requester = requester_of(q), .target = *target};
@@ -71,7 +71,7 @@ static result erase_tenant(request *q, const char *name, buf *receipt, char salt
         (!q->who.tenant_admin || !is_ok(r) || !id_equal(tenant, q->who.tenant)))
         return fail(E_DENIED, "only the operator, or an admin of that tenant, can erase a tenant");
     if (!is_ok(r)) return fail(E_NOT_FOUND, "no tenant of that name");
-    *target = request_text(q, "tenant:%s", name);
+    *target = request_text(q, "tenant:%s/%s", name, request_id(q, tenant));
     TRY(request_unmark(q));
     const erasure_request e = {.kind = ERASE_TENANT, .tenant = tenant, .owner = tenant,
                                .requester = requester_of(q), .target = *target};
@@ -98,7 +98,7 @@ result erasure_erase(request *q)
         return fail(E_DENIED, "the operator can erase tenants only");
     buf receipt;
     char salt[65] = "", *target = NULL;
-    buf_init(&receipt, 1 << 20);
+    buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r;
     switch (m->target_case) {
     case LETHE__V1__ERASE_REQUEST__TARGET_DOCUMENT:
@@ -135,7 +135,7 @@ result erasure_get_receipt(request *q)
     TRY(request_receive(q, &lethe__v1__get_receipt_request__descriptor, &m));
     TRY(visible_requester(q, &requester));
     buf receipt;
-    buf_init(&receipt, 1 << 20);
+    buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r = erasure_find(q->h, q->who.tenant, requester, m->id, &receipt);
     if (is_ok(r)) r = response_send(q, &receipt, (char *)"", (char *)"");
     buf_free(&receipt);
@@ -148,7 +148,7 @@ typedef struct {
     size_t count, capacity;
 } summaries;
 
-static result summary_visit(void *ctx, const char *receipt)
+static result summary_visit(void *ctx, const erasure_summary *summary)
 {
     summaries *s = ctx;
     if (s->count == s->capacity) {
@@ -160,21 +160,12 @@ static result summary_visit(void *ctx, const char *receipt)
         s->capacity = more;
     }
     Lethe__V1__ErasureSummary *out = arena_alloc(s->q->mem, sizeof *out);
-    cJSON *o = cJSON_Parse(receipt);
-    if (out == NULL || o == NULL) {
-        cJSON_Delete(o);
-        return fail(E_DATA_LOSS, "a receipt in the log cannot be read");
-    }
+    if (out == NULL) return arena_check(s->q->mem);
     lethe__v1__erasure_summary__init(out);
-    const cJSON *id = cJSON_GetObjectItemCaseSensitive(o, "id");
-    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(o, "kind");
-    const cJSON *epoch = cJSON_GetObjectItemCaseSensitive(o, "epoch");
-    const cJSON *time = cJSON_GetObjectItemCaseSensitive(o, "time_ms");
-    out->id = request_text(s->q, "%s", cJSON_IsString(id) ? id->valuestring : "");
-    out->kind = request_text(s->q, "%s", cJSON_IsString(kind) ? kind->valuestring : "");
-    out->epoch = cJSON_IsNumber(epoch) ? (uint64_t)epoch->valuedouble : 0;
-    out->time_ms = cJSON_IsNumber(time) ? (uint64_t)time->valuedouble : 0;
-    cJSON_Delete(o);
+    out->id = request_text(s->q, "%s", summary->id);
+    out->kind = request_text(s->q, "%s", summary->kind);
+    out->epoch = summary->epoch;
+    out->time_ms = summary->time_ms;
     s->all[s->count++] = out;
     return OK;
 }

@@ -135,6 +135,14 @@ out:
     return r;
 }
 
+static result audit_open(house *h)
+{
+    char path[CONFIG_PATH_MAX];
+    TRY(house_path(&h->settings, "log", NULL, path));
+    audit_log_open(&h->audit, path, h->sign_public, h->sign_secret);
+    return OK;
+}
+
 /* ---- the folder --------------------------------------------------------------------------------- */
 static result folders_make(const config *settings)
 {
@@ -245,6 +253,7 @@ static result open_steps(house *h)
     TRY(keytree_open(&h->keys, path, mirror_of(&h->settings), h->holder));
     TRY(folders_make(&h->settings));
     TRY(identity_load(h));
+    TRY(audit_open(h));
     TRY(access_open(h));
     const retrieval_options options = {
         .data_dir = h->settings.data,
@@ -278,6 +287,7 @@ void house_close(house **h_)
     model_close(&h->generator);
     retrieval_close(&h->stores);
     acl_close(&h->access);
+    audit_log_close(&h->audit);
     keytree_close(&h->keys);
     root_holder_close(&h->holder);
     secure_free(h->sign_secret);

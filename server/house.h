@@ -3,6 +3,7 @@
 #define LETHE_HOUSE_H
 
 #include "acl.h"
+#include "audit_log.h"
 #include "config.h"
 #include "keytree.h"
 #include "model.h"
@@ -20,6 +21,7 @@ typedef struct house {
     root_holder *holder;
     keytree *keys;
     acl *access;
+    audit_log *audit;
     retrieval *stores;
     model *generator;                  /* NULL: extractive answers */
     scheduler *steps;                  /* NULL without a generator */

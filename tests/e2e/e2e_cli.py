@@ -102,7 +102,7 @@ def shapes(scene):
         "erase")
     verdict = lethe(None, "verify", receipt, "--key", house.key)
     expect_equal((set(verdict), verdict["valid"], verdict["trusted"]),
-                 ({"valid", "trusted", "signer", "reason"}, True, True), "verify")
+                 ({"valid", "trusted", "opened", "signer", "reason"}, True, True), "verify")
     lethe(admin, "group", "leave", "oncall", "bob")
     issued = lethe(admin, "token", "issue", "bob")
     lethe(tokens["bob"], "token", "revoke", issued["id"])

@@ -324,6 +324,13 @@ def receipts(scene):
     expect(document.encode() not in text and not named, "a receipt that names something")
     code, verdict = verify(town.house, path, "--key", town.house.key)
     expect_equal((code, verdict["valid"], verdict["trusted"]), (0, True, True), "a good receipt")
+    expect(verdict["opened"], "the keys of what was erased are proven absent")
+    with open(path + ".opening") as f:
+        opening = json.load(f)
+    opening["target"] = opening["target"][:-1] + ("1" if opening["target"][-1] == "0" else "0")
+    code, verdict = verify(town.house, path, "--key", town.house.key, "--opening",
+                           scene.write("wrong.opening", json.dumps(opening)))
+    expect_equal((code, verdict["valid"], verdict["opened"]), (1, False, False), "another opening")
     code, verdict = verify(town.house, path)
     expect_equal((code, verdict["valid"], verdict["trusted"]), (0, True, False), "without a key")
     with open(town.house.key) as f:

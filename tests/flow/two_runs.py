@@ -12,8 +12,8 @@ details, metadata, number, order and bytes of messages) is compared as bytes. Wi
 same time, so that answers share the engine's batches with others; without, one request after the other.
 
 Masked, in the observer's own receipts only: what is drawn at random for each erasure (id, salt, commitment),
-signatures, key tree and log hashes; and where the tenant's own secrets differ, the tenant's epoch (it counts
-the tenant's erasures, as SECURITY.md says).
+signatures, key tree and log hashes; and where the tenant's own secrets differ, the tenant's epoch and the log's
+size (they count the tenant's erasures and shares, as SECURITY.md says).
 
 --pair N runs that pair alone and, where it differs, looks for a shorter history.
 """
@@ -35,10 +35,9 @@ from histories import OBSERVER  # noqa: E402
 
 grpc = house.grpc
 CLOCK_MS = "1700000000000"
-RECEIPT_RANDOM = {"id", "salt", "commitment", "signature", "previous", "subtree_before", "subtree_after",
-                  "absence", "head", "inclusion", "root", "entry", "leaf", "log_root", "head_signature", "log_head"}
-RECEIPT_TENANT = {"epoch", "log_index", "log_size", "tree_size", "index"}
-SLEEP_S = 0.0
+RECEIPT_RANDOM = {"id", "commitment", "signature", "subtree_before", "subtree_after", "absence", "log_path", "log_root",
+                  "log_signature"}
+RECEIPT_TENANT = {"epoch", "log_index", "log_size"}
 
 
 # ---- the start state -----------------------------------------------------------------------------------
@@ -80,7 +79,7 @@ class Server:
     def __init__(self, start, name, options):
         self.data = start.copy(name)
         self.socket = self.data + ".sock"
-        with contextlib_suppress():
+        with house.contextlib.suppress(OSError):
             os.unlink(self.socket)
         self.house = house.House(start.world, self.data, ["--plaintext", *options],
                                  env={"LETHE_CLOCK_FIXED_MS": CLOCK_MS})
@@ -118,11 +117,6 @@ class Server:
         self.house.process = None
         for suffix in ("", ".root"):
             shutil.rmtree(self.data + suffix, ignore_errors=True)
-
-
-def contextlib_suppress():
-    import contextlib
-    return contextlib.suppress(OSError)
 
 
 # ---- one world in one run --------------------------------------------------------------------------------
