@@ -1,4 +1,5 @@
 #include "formula.h"
+#include "mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,7 +85,7 @@ static void remove_clause(ifc_formula *f, size_t index)
 bool formula_insert(ifc_formula *f, ifc_clause clause)
 {
     if (implied(f, clause)) return true;
-    for (size_t i = f->clause_count; i-- > 0;)
+    for (size_t i = f->clause_count; i-- > 0 && !MUTANT(subsumption_dropped);)
         if (clause_subset(clause, formula_clause(f, i))) remove_clause(f, i);
     size_t old = total(f);
     if (clause.count > IFC_CLAUSE_PRINCIPALS_MAX || f->clause_count == IFC_CLAUSES_MAX ||

@@ -60,7 +60,8 @@ static void label_nowhere(ifc_label *out)
 
 static result exhausted(ifc_label *out)
 {
-    label_nowhere(out);
+    if (MUTANT(cap_fails_open)) ifc_label_public(out);
+    else label_nowhere(out);
     return fail(E_EXHAUSTED, "a label has at most %d clauses and %d principals", IFC_CLAUSES_MAX,
                 IFC_PRINCIPALS_MAX);
 }
@@ -92,6 +93,9 @@ bool ifc_label_equal(const ifc_label *a, const ifc_label *b)
 bool ifc_flows(const ifc_label *from, const ifc_label *to)
 {
     if (MUTANT(flows_always)) return true;
+    if (MUTANT(integrity_reversed))
+        return formula_implies(&to->secrecy, &from->secrecy) &&
+               formula_implies(&to->integrity, &from->integrity);
     return formula_implies(&to->secrecy, &from->secrecy) &&
            formula_implies(&from->integrity, &to->integrity);
 }
@@ -102,6 +106,7 @@ result ifc_join(const ifc_label *a, const ifc_label *b, ifc_label *out)
     if (!formula_and(&a->secrecy, &b->secrecy, &made.secrecy) ||
         !formula_or(&a->integrity, &b->integrity, &made.integrity))
         return exhausted(out);
+    if (MUTANT(join_forgets_integrity)) made.integrity = a->integrity;
     *out = made;
     return OK;
 }
@@ -133,6 +138,7 @@ static void prune(ifc_formula *f, id128 principal, bool drop_clause)
         if (drop_clause && holds(c, principal)) continue;
         for (size_t k = 0; k < c.count; k++)
             if (!id_equal(c.principals[k], principal)) left[n++] = c.principals[k];
+        if (n == 0 && MUTANT(prune_opens)) continue;
         bool fits = formula_insert(f, (ifc_clause){left, n});
         ASSERT(fits);          /* never more clauses or principals than before */
     }

@@ -78,24 +78,48 @@ static void prepared_free(const retrieval *r, prepared *p)
     mem_wipe(p, sizeof *p);
 }
 
+static result id_key(const retrieval *r, id128 tenant, id128 owner, uint8_t key[KEY_BYTES])
+{
+    uint8_t *secret = secure_alloc(KEY_BYTES);
+    result done = keytree_secret(r->keys, keytree_owner(tenant, owner), secret);
+    if (is_ok(done)) key_derive(secret, "document id", bytes_of(NULL, 0), key);
+    secure_free(secret);
+    return done;
+}
+
+static id128 id_from(const uint8_t key[KEY_BYTES], const uint8_t nonce[16])
+{
+    uint8_t hash[HASH_BYTES];
+    id128 id;
+    hash_keyed(key, "document", bytes_of(nonce, 16), hash);
+    memcpy(id.b, hash, ID_BYTES);
+    return id;
+}
+
+result retrieval_document_id(retrieval *r, id128 tenant, id128 owner, const uint8_t nonce[16], id128 *id)
+{
+    uint8_t key[KEY_BYTES];
+    TRY(id_key(r, tenant, owner, key));
+    *id = id_from(key, nonce);
+    mem_wipe(key, sizeof key);
+    return OK;
+}
+
 static result document_ids(const retrieval *r, id128 tenant, id128 owner,
                            const retrieval_input *inputs, size_t count, retrieval_stored *stored)
 {
-    uint8_t *secret = secure_alloc(2 * KEY_BYTES), *key = secret + KEY_BYTES;
-    result done = keytree_secret(r->keys, keytree_owner(tenant, owner), secret);
-    if (is_ok(done)) key_derive(secret, "document id", bytes_of(NULL, 0), key);
-    for (size_t i = 0; i < count && is_ok(done); i++) {
-        uint8_t hash[HASH_BYTES];
-        hash_keyed(key, "document", bytes_of(inputs[i].nonce, sizeof inputs[i].nonce), hash);
-        memcpy(stored[i].id.b, hash, ID_BYTES);
+    uint8_t key[KEY_BYTES];
+    TRY(id_key(r, tenant, owner, key));
+    for (size_t i = 0; i < count; i++) {
+        stored[i].id = id_from(key, inputs[i].nonce);
         if (MUTANT(ids_from_counter)) {
             static _Atomic uint64_t counter;
             uint64_t next = ++counter;
             memcpy(stored[i].id.b, &next, sizeof next);
         }
     }
-    secure_free(secret);
-    return done;
+    mem_wipe(key, sizeof key);
+    return OK;
 }
 
 static void refuse(retrieval_stored *s, result why)

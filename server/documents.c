@@ -44,6 +44,46 @@ static result label_make(id128 owner, const id128 *grantees, size_t count, ifc_l
     return ifc_label_integrity_add(out, &owner, 1);
 }
 
+/* ---- declassification: each is in the tenant's log before it happens ------------------------------------------------ */
+typedef struct {
+    request *q;
+    const char *event;                     /* "grant", "revoke" */
+    id128 owner;
+    const id128 *documents;
+    size_t document_count;
+    const id128 *grantees;
+    size_t grantee_count;
+} release;
+
+static char *id_list(request *q, const id128 *ids, size_t count)
+{
+    buf text;
+    buf_init(&text, AUDIT_ENTRY_MAX_BYTES);
+    for (size_t i = 0; i < count; i++) buf_printf(&text, "%s%s", i ? "," : "", request_id(q, ids[i]));
+    char *out = request_text(q, "%.*s", (int)text.size, text.data ? (const char *)text.data : "");
+    buf_free(&text);
+    return out;
+}
+
+static result release_record(void *ctx, const ifc_label *from, const ifc_label *to)
+{
+    const release *r = ctx;
+    (void)from;
+    (void)to;
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "by", request_id(r->q, r->q->who.principal));
+    cJSON_AddStringToObject(o, "owner", request_id(r->q, r->owner));
+    cJSON_AddStringToObject(o, "documents", id_list(r->q, r->documents, r->document_count));
+    cJSON_AddStringToObject(o, "grantees", id_list(r->q, r->grantees, r->grantee_count));
+    return audit_log_append(r->q->h->audit, r->q->who.tenant, r->event, o, NULL);
+}
+
+/* The owner's authority lets documents with label `from` out to `to`; recorded first. */
+static result release_label(const release *r, const ifc_label *from, const ifc_label *to, ifc_label *out)
+{
+    return ifc_declassify(r->q->context, &r->owner, 1, from, to, release_record, (void *)r, out);
+}
+
 /* ---- Put ------------------------------------------------------------------------------------------------------ */
 typedef struct {
     retrieval_input input;
@@ -157,6 +197,36 @@ static result grants_add(request *q, const pending *d, id128 document, granting 
     return r.code == E_NOT_FOUND ? OK : r;
 }
 
+static bool same_grantees(const pending *a, const pending *b)
+{
+    return a->grantee_count == b->grantee_count &&
+           memcmp(a->grantees, b->grantees, a->grantee_count * sizeof a->grantees[0]) == 0;
+}
+
+/* What is shared from the start is let out by its owner, too: a record for those with the same readers. */
+static result batch_release(putting *p, id128 owner)
+{
+    request *q = p->q;
+    bool done[BATCH_DOCUMENTS] = {false};
+    id128 *documents = arena_alloc_array(q->mem, BATCH_DOCUMENTS, sizeof *documents);
+    ifc_label *labels = arena_alloc_array(q->mem, 2, sizeof *labels);
+    if (documents == NULL || labels == NULL) return arena_check(q->mem);
+    TRY(label_make(owner, NULL, 0, &labels[0]));
+    for (size_t i = 0; i < p->batch_count; i++) {
+        const pending *d = p->batch[i];
+        if (done[i] || d->grantee_count == 0) continue;
+        release r = {q, "grant", owner, documents, 0, d->grantees, d->grantee_count};
+        for (size_t j = i; j < p->batch_count; j++) {
+            if (done[j] || !same_grantees(d, p->batch[j])) continue;
+            TRY(retrieval_document_id(q->h->stores, q->who.tenant, owner, p->batch[j]->input.nonce,
+                                      &documents[r.document_count++]));
+            done[j] = true;
+        }
+        TRY(release_label(&r, &labels[0], &d->input.label, &labels[1]));
+    }
+    return OK;
+}
+
 /* Stores the batch, which is all of one owner; then its grants, by which its readers find the store. */
 static result batch_store(putting *p, retrieval_stored *stored)
 {
@@ -168,6 +238,7 @@ static result batch_store(putting *p, retrieval_stored *stored)
         inputs[i].content = buf_bytes(&p->batch[i]->content);
     }
     TRY(quota_check(q, owner, p->batch_count, p->batch_bytes));
+    TRY(batch_release(p, owner));
     TRY(retrieval_put(q->h->stores, q->who.tenant, owner, inputs, p->batch_count, stored));
     granting *work = mem_alloc(sizeof *work);
     result r = OK;
@@ -494,9 +565,11 @@ static result share_change(request *q, const Lethe__V1__ShareRequest *m, bool ad
     for (size_t i = 0; i < n; i++)
         if (!id_equal(grantees[i], grantee)) grantees[kept++] = grantees[i];
     if (add && !id_equal(grantee, info->owner)) grantees[kept++] = grantee;
-    ifc_label *label = arena_alloc(q->mem, sizeof *label);
+    ifc_label *label = arena_alloc_array(q->mem, 2, sizeof *label);
     if (label == NULL) return arena_check(q->mem);
-    TRY(label_make(info->owner, grantees, kept, label));
+    TRY(label_make(info->owner, grantees, kept, &label[1]));
+    const release letting = {q, add ? "grant" : "revoke", info->owner, &info->id, 1, &grantee, 1};
+    TRY(release_label(&letting, &info->label, &label[1], label));
     const acl_grant grant = {info->owner, info->id, grantee};
     if (add) TRY(acl_grant_add(q->h->access, q->who.tenant, grant));
     TRY(retrieval_relabel(q->h->stores, q->who.tenant, info->owner, info->id, label));

@@ -18,6 +18,9 @@ GUARDS = {
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session",
     "absence_unchecked": "absence",
+    "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
+    "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
+    "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
 }
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
 ELSEWHERE = {"denied_differs", "denied_told", "statistics_shared", "ids_from_counter",

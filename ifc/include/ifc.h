@@ -76,6 +76,16 @@ bool ifc_context_permits(const ifc_context *ctx, const ifc_label *label);
 /* E_CANCELLED, E_DEADLINE or OK; ask at every step of long work. */
 MUST_USE result ifc_context_alive(const ifc_context *ctx);
 
+/* The one audited function that relaxes a label. authority: principals whose say-so is used, each of the
+ * clearance. `to` may be more open than `from` exactly as far as they may decide: to's secrecy and the authority
+ * together imply from's. Their integrity must vouch for the data, and no integrity is gained. record is called
+ * when all of that holds, and must have made the decision durable when it returns OK; on its error nothing is
+ * let out. E_NOT_FOUND: the caller may not see it; E_DENIED; E_EXHAUSTED (caps); record's errors. */
+typedef result ifc_record_fn(void *ctx, const ifc_label *from, const ifc_label *to);
+MUST_USE result ifc_declassify(const ifc_context *ctx, const id128 *authority, size_t count,
+                               const ifc_label *from, const ifc_label *to, ifc_record_fn *record,
+                               void *record_ctx, ifc_label *out);
+
 /* Labelled bytes: content that carries its label. Opaque; made where content leaves a store, opened
  * by a gate. Both live in the arena given. */
 typedef struct ifc_labeled ifc_labeled;

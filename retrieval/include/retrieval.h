@@ -52,6 +52,10 @@ typedef struct {
 MUST_USE result retrieval_put(retrieval *r, id128 tenant, id128 owner, const retrieval_input *inputs,
                               size_t count, retrieval_stored *stored);
 
+/* The id that a put of this owner with this nonce gives. */
+MUST_USE result retrieval_document_id(retrieval *r, id128 tenant, id128 owner, const uint8_t nonce[16],
+                                      id128 *id);
+
 /* Which stores a request may look into: its own, its groups', and those that shared something with
  * it (acl knows). Order does not matter. What is used is decided by labels alone. */
 typedef struct { const ifc_context *context; const id128 *owners; size_t owner_count; } retrieval_scope;
