@@ -21,6 +21,7 @@ static const char USAGE[] =
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
+  "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
     "  stats | quota NAME KEY=NUMBER...\n"
     "\n"
     "Every verb takes --json: one JSON object on standard output.\n"
@@ -34,7 +35,7 @@ static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[]
     {"unshare", cli_unshare, true}, {"erase", cli_erase, true}, {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},
     {"group", cli_group, true}, {"token", cli_token, true}, {"whoami", cli_whoami, true},
-    {"stats", cli_stats, true}, {"quota", cli_quota, true},
+    {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
 };
 
 /* ---- output ---------------------------------------------------------------------------------------------- */

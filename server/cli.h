@@ -32,7 +32,7 @@ typedef struct {
 typedef int cli_verb_fn(cli *c);
 cli_verb_fn cli_init, cli_verify;
 cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase;
-cli_verb_fn cli_search, cli_ask;
+cli_verb_fn cli_search, cli_ask, cli_log;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
 
 int cli_main(int argc, char **argv);
@@ -50,6 +50,8 @@ int cli_fail(cli *c, result r);
 int cli_usage(const char *words);
 /* Prints and frees the object. */
 void cli_print_json(cJSON *object);
+/* A public key: 64 hex digits, or a file that holds them. */
+MUST_USE result cli_key_read(const char *text, uint8_t key[32]);
 /* True when exactly n arguments follow the verb. */
 bool cli_args(const cli *c, int n);
 

@@ -40,7 +40,7 @@ int cli_init(cli *c)
 }
 
 /* 64 hex digits, or a file that holds them. */
-static result key_read(const char *text, uint8_t key[SIGN_PUBLIC_BYTES])
+result cli_key_read(const char *text, uint8_t key[SIGN_PUBLIC_BYTES])
 {
     if (strlen(text) == 2 * SIGN_PUBLIC_BYTES && hex_decode(text, 2 * SIGN_PUBLIC_BYTES, key))
         return OK;
@@ -102,7 +102,7 @@ int cli_verify(cli *c)
     buf_init(&text, RECEIPT_MAX_BYTES + 1);
     receipt_verdict verdict;
     result r = file_read(c->args[0], RECEIPT_MAX_BYTES + 1, &text);
-    if (is_ok(r) && c->key) r = key_read(c->key, key);
+    if (is_ok(r) && c->key) r = cli_key_read(c->key, key);
     if (is_ok(r)) r = opening_read(c, &parts);
     const receipt_opening opening = {canonical_text(parts, "salt"), canonical_text(parts, "target")};
     if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, parts ? &opening : NULL, &verdict);

@@ -235,6 +235,8 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(erasure_erase, ROLE_ANY, "Erasure/Erase") \
     M(erasure_get_receipt, ROLE_ANY, "Erasure/GetReceipt") \
     M(erasure_list, ROLE_USER, "Erasure/ListErasures") \
+    M(auditing_head, ROLE_ADMIN, "Erasure/GetLogHead") \
+    M(auditing_list, ROLE_ADMIN, "Erasure/ListLog") \
     M(access_create_tenant, ROLE_OPERATOR, "Access/CreateTenant") \
     M(access_create_user, ROLE_ADMIN, "Access/CreateUser") \
     M(access_create_group, ROLE_ADMIN, "Access/CreateGroup") \

@@ -15,6 +15,7 @@ import e2e_answers  # noqa: F401
 import e2e_durable  # noqa: F401
 import e2e_forget  # noqa: F401
 import e2e_cli  # noqa: F401
+import e2e_log  # noqa: F401
 
 
 def main():
