@@ -90,6 +90,11 @@ bool ifc_label_equal(const ifc_label *a, const ifc_label *b)
     return formula_equal(&a->secrecy, &b->secrecy) && formula_equal(&a->integrity, &b->integrity);
 }
 
+/*@ requires \valid_read(from) && shaped(&from->secrecy) && shaped(&from->integrity);
+    requires \valid_read(to) && shaped(&to->secrecy) && shaped(&to->integrity);
+    assigns \nothing;
+    ensures \result <==> flows(from, to);
+*/
 bool ifc_flows(const ifc_label *from, const ifc_label *to)
 {
     if (MUTANT(flows_always)) return true;

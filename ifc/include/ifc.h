@@ -18,7 +18,7 @@ enum { ID_BYTES = 16, ID_TEXT_BYTES = 33, IFC_CLAUSES_MAX = 64, IFC_PRINCIPALS_M
 /* Tenants, principals and documents: random (or keyed-hash) ids, never used again. */
 typedef struct { uint8_t b[ID_BYTES]; } id128;
 bool id_equal(id128 a, id128 b);
-int id_compare(id128 a, id128 b);
+int id_compare(id128 a, id128 b);                         /* as numbers, most significant byte first */
 bool id_is_zero(id128 a);
 id128 id_random(void);
 void id_text(id128 a, char out[ID_TEXT_BYTES]);           /* 32 lowercase hex digits */
