@@ -10,30 +10,29 @@
 static id128 requester_of(const request *q) { return q->who.principal; }   /* the operator: zero */
 
 /* What the commitment names (receipt_target_nodes reads it): "document:OWNER/ID,OWNER/ID". */
-static char *documents_target(request *q, id128 owner, const id128 *documents, size_t count)
+static char *documents_target(request *q, const erasure_item *items, size_t count)
 {
     buf text;
     buf_init(&text, RECEIPT_TARGET_MAX_BYTES);
     for (size_t i = 0; i < count; i++)
-        buf_printf(&text, "%s%s/%s", i ? "," : "document:", request_id(q, owner), request_id(q, documents[i]));
+        buf_printf(&text, "%s%s/%s", i ? "," : "document:", request_id(q, items[i].owner),
+                   request_id(q, items[i].document));
     char *out = request_text(q, "%.*s", (int)text.size, (const char *)text.data);
     buf_free(&text);
     return out;
 }
 
-result request_erase_documents(request *q, id128 owner, const id128 *documents,
-                               const uint32_t *chunk_counts, size_t count, buf *receipt,
-                               char salt[65], char **target)
+result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+                               buf *receipt, char salt[65], char **target)
 {
-    *target = documents_target(q, owner, documents, count);
+    *target = documents_target(q, items, count);
     TRY(request_unmark(q));
     const erasure_request e = {
         .kind = ERASE_DOCUMENTS,
         .tenant = q->who.tenant,
-        .owner = owner,
-        .documents = documents,
-        .chunk_counts = chunk_counts,
-        .document_count = count,
+        .subject = subject,
+        .items = items,
+        .item_count = count,
         .requester = requester_of(q),
         .target = *target,
     };
@@ -44,8 +43,8 @@ static result erase_document(request *q, const char *id, buf *receipt, char salt
 {
     retrieval_document *info;
     TRY(request_document(q, id, true, &info));
-    return request_erase_documents(q, info->owner, &info->id, &info->chunk_count, 1, receipt, salt,
-                                   target);
+    const erasure_item item = {info->owner, info->id, info->chunk_count};
+    return request_erase_documents(q, &item, 1, false, receipt, salt, target);
 }
 
 static result erase_user(request *q, const char *name, buf *receipt, char salt[65], char **target)

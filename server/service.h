@@ -4,7 +4,7 @@
 #ifndef LETHE_SERVICE_H
 #define LETHE_SERVICE_H
 
-#include "house.h"
+#include "erasure.h"
 #include "session.h"
 
 #include "message.h"
@@ -60,10 +60,9 @@ MUST_USE result request_document_id(const char *id, id128 *out);
  * that may be read, E_NOT_FOUND for all else. */
 MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
 
-/* Erases documents of one owner (from put --replace and Erase). The call's mark is gone meanwhile. */
-MUST_USE result request_erase_documents(request *q, id128 owner, const id128 *documents,
-                                        const uint32_t *chunk_counts, size_t count, buf *receipt,
-                                        char salt[65], char **target);
+/* Erases documents in one erasure (from put --replace and Erase). The call's mark is gone meanwhile. */
+MUST_USE result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+                                        buf *receipt, char salt[65], char **target);
 
 /* The methods, by file. */
 method_fn answers_ask, answers_search;
