@@ -20,6 +20,7 @@ static const char USAGE[] =
     "  ask TEXT [--audience group:NAME] [--passages N] [--repeats N] [--seed N] [--max-tokens N]\n"
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
+    "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
   "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
     "  stats | quota NAME KEY=NUMBER...\n"
@@ -152,6 +153,7 @@ typedef struct { const char *name; size_t offset; char kind; } flag;   /* s text
 #define FLAG(name, field, kind) {name, offsetof(cli, field), kind}
 static const flag flags[] = {
     FLAG("--json", json, 'b'), FLAG("--replace", replace, 'b'), FLAG("--yes", yes, 'b'),
+    FLAG("--include-similar", include_similar, 'b'),
     FLAG("--plaintext", plaintext, 'b'), FLAG("--server", server, 's'), FLAG("--ca", ca, 's'),
     FLAG("--token-file", token_file, 's'), FLAG("--owner", owner, 's'),
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),

@@ -77,15 +77,14 @@ static result erase_tenant(request *q, const char *name, buf *receipt, char salt
     return erasure_run(q->h, &e, receipt, salt);
 }
 
-static result response_send(request *q, buf *receipt, char *salt, char *target)
+static result response_send(request *q, Lethe__V1__EraseResponse *response, buf *receipt, char *salt, char *target)
 {
-    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     buf_append_u8(receipt, 0);
     TRY(buf_check(receipt));
-    response.receipt = (char *)receipt->data;
-    response.salt = salt;
-    response.target = target;
-    return request_send(q, &response.base);
+    response->receipt = (char *)receipt->data;
+    response->salt = salt;
+    response->target = target;
+    return request_send(q, &response->base);
 }
 
 result erasure_erase(request *q)
@@ -96,6 +95,7 @@ result erasure_erase(request *q)
     if (in_tenant && q->who.operator_role)
         return fail(E_DENIED, "the operator can erase tenants only");
     buf receipt;
+    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     char salt[65] = "", *target = NULL;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r;
@@ -109,10 +109,13 @@ result erasure_erase(request *q)
     case LETHE__V1__ERASE_REQUEST__TARGET_TENANT:
         r = erase_tenant(q, m->tenant, &receipt, salt, &target);
         break;
+    case LETHE__V1__ERASE_REQUEST__TARGET_SUBJECT:
+        r = request_erase_subject(q, m->subject, &receipt, salt, &target, &response);
+        break;
     default:
-        r = fail(E_INVALID, "say what to erase: a document, a user or a tenant");
+        r = fail(E_INVALID, "say what to erase: a document, a subject, a user or a tenant");
     }
-    if (is_ok(r)) r = response_send(q, &receipt, salt, target);
+    if (is_ok(r)) r = response_send(q, &response, &receipt, salt, target);
     mem_wipe(salt, sizeof salt);
     buf_free(&receipt);
     return r;
@@ -134,9 +137,10 @@ result erasure_get_receipt(request *q)
     TRY(request_receive(q, &lethe__v1__get_receipt_request__descriptor, &m));
     TRY(visible_requester(q, &requester));
     buf receipt;
+    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r = erasure_find(q->h, q->who.tenant, requester, m->id, &receipt);
-    if (is_ok(r)) r = response_send(q, &receipt, (char *)"", (char *)"");
+    if (is_ok(r)) r = response_send(q, &response, &receipt, (char *)"", (char *)"");
     buf_free(&receipt);
     return r;
 }

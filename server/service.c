@@ -234,6 +234,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(documents_unshare, ROLE_USER, "Documents/Unshare") \
     M(erasure_erase, ROLE_ANY, "Erasure/Erase") \
     M(erasure_get_receipt, ROLE_ANY, "Erasure/GetReceipt") \
+    M(subject_find, ROLE_USER, "Erasure/FindSubject") \
     M(erasure_list, ROLE_USER, "Erasure/ListErasures") \
     M(auditing_head, ROLE_ADMIN, "Erasure/GetLogHead") \
     M(auditing_list, ROLE_ADMIN, "Erasure/ListLog") \

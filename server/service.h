@@ -64,10 +64,17 @@ MUST_USE result request_document(request *q, const char *id, bool owned, retriev
 MUST_USE result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
                                         buf *receipt, char salt[65], char **target);
 
+/* Erases the confirmed documents that are still the caller's; fills the response's documents and remaining. */
+struct Lethe__V1__ConfirmedSubject;
+struct Lethe__V1__EraseResponse;
+MUST_USE result request_erase_subject(request *q, const struct Lethe__V1__ConfirmedSubject *m, buf *receipt,
+                                      char salt[65], char **target,
+                                      struct Lethe__V1__EraseResponse *response);
+
 /* The methods, by file. */
 method_fn answers_ask, answers_search;
 method_fn documents_put, documents_get, documents_list, documents_share, documents_unshare;
-method_fn erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
+method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
 method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
     access_issue_token, access_revoke_token, access_whoami;
 method_fn admin_stats, admin_set_quota;
