@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 """Erasure by subject on labelled data: what is found about each author, against what is about it.
 
-usage: tests/bench/eval_subject.py BUILD FILE [--authors N]
+usage: tests/bench/eval_subject.py BUILD FILE [--authors N] [--split]
 
 FILE: one JSON object a line with "author" (a number), "question" and "answer". Each pair becomes a document
-of its own; all authors' documents go into one store. The author's name is taken to be the most frequent run
+of its own (--split: question and answer become two, so that many name nobody); all go into one store. The author's name is taken to be the most frequent run
 of two to four capitalised words of its questions. Prints recall and precision of what is found by name, of
 all that counts as likely, and with weak neighbours, and how many documents name the author at all.
 """
@@ -41,6 +41,7 @@ def rate(found, wanted):
 def main():
     arguments = sys.argv[1:]
     most = int(arguments[arguments.index("--authors") + 1]) if "--authors" in arguments else None
+    split = "--split" in arguments
     build, file = arguments[0], arguments[1]
     authors = collections.defaultdict(list)
     with open(file) as f:
@@ -56,7 +57,9 @@ def main():
         client = house.client(house.admin_token)
         about, named = collections.defaultdict(set), collections.defaultdict(set)
         for a in names:
-            documents = [{"path": r["id"], "content": r["question"] + "\n" + r["answer"] + "\n"} for r in authors[a]]
+            texts = [[r["question"], r["answer"]] if split else [r["question"] + "\n" + r["answer"]]
+                     for r in authors[a]]
+            documents = [{"path": f"{a}-{n}", "content": t + "\n"} for n, t in enumerate(sum(texts, []))]
             response = client.put(*documents)
             about[a] = {d.id for d in response.documents}
             surname = names[a].split()[-1]
