@@ -23,6 +23,8 @@ static const char USAGE[] =
     "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
   "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
+    "  backup NAME                                       the operator: below the server's backup_dir\n"
+    "  restore BACKUP --data DIR [--root DIR]            offline: puts back what is missing\n"
     "  stats | quota NAME KEY=NUMBER...\n"
     "\n"
     "Every verb takes --json: one JSON object on standard output.\n"
@@ -31,7 +33,7 @@ static const char USAGE[] =
     "Exit codes: 0 done, 1 refused, not found, invalid or partly failed, 2 usage, 3 not reachable.\n";
 
 static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[] = {
-    {"init", cli_init, false}, {"verify", cli_verify, false}, {"put", cli_put, true},
+    {"backup", cli_backup, true}, {"restore", cli_restore, false}, {"init", cli_init, false}, {"verify", cli_verify, false}, {"put", cli_put, true},
     {"get", cli_get, true}, {"ls", cli_ls, true}, {"share", cli_share, true},
     {"unshare", cli_unshare, true}, {"erase", cli_erase, true}, {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},

@@ -30,7 +30,7 @@ typedef struct {
 
 /* A verb returns its exit code and has printed everything. */
 typedef int cli_verb_fn(cli *c);
-cli_verb_fn cli_init, cli_verify;
+cli_verb_fn cli_init, cli_verify, cli_backup, cli_restore;
 cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject;
 cli_verb_fn cli_search, cli_ask, cli_log;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;

@@ -247,6 +247,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(access_revoke_token, ROLE_USER, "Access/RevokeToken") \
     M(access_whoami, ROLE_ANY, "Access/WhoAmI") \
     M(admin_stats, ROLE_ANY, "Admin/Stats") \
+    M(admin_backup, ROLE_OPERATOR, "Admin/Backup") \
     M(admin_set_quota, ROLE_ADMIN, "Admin/SetQuota")
 METHODS(METHOD)
 

@@ -77,6 +77,6 @@ method_fn documents_put, documents_get, documents_list, documents_share, documen
 method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
 method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
     access_issue_token, access_revoke_token, access_whoami;
-method_fn admin_stats, admin_set_quota;
+method_fn admin_stats, admin_backup, admin_set_quota;
 
 #endif

@@ -149,6 +149,12 @@ MUST_USE result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id
 MUST_USE result retrieval_drop(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                const uint32_t *chunk_counts, size_t document_count);
 
+/* ---- backup -------------------------------------------------------------------------------------- */
+/* A consistent copy of an owner's store, as ciphertext, to a path that must not exist. E_NOT_FOUND: none. */
+MUST_USE result retrieval_copy(retrieval *r, id128 tenant, id128 owner, const char *path);
+/* Removes the records that belong to no document of the owner: what an older copy still had. */
+MUST_USE result retrieval_prune(retrieval *r, id128 tenant, id128 owner);
+
 typedef struct { uint32_t stores_open; uint64_t vectors_bytes, lexical_bytes; } retrieval_memory;
 void retrieval_memory_now(retrieval *r, retrieval_memory *out);
 

@@ -17,6 +17,7 @@ import e2e_forget  # noqa: F401
 import e2e_cli  # noqa: F401
 import e2e_log  # noqa: F401
 import e2e_subject  # noqa: F401
+import e2e_backup  # noqa: F401
 
 
 def main():
