@@ -8,6 +8,7 @@
 #include "mutant.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RECORD_FORMAT = 1, INDEX_KEY_BYTES = HASH_BYTES, COLLECT_BLOCK = 1024, AD_BYTES = 128 };
@@ -502,5 +503,61 @@ result store_each_document(store *s, result (*visit)(void *ctx, const store_head
     mem_free(header);
     buf_free(&sealed);
     buf_free(&plain);
+    return r;
+}
+
+/* ---- copies ---- */
+result store_copy(store *s, const char *path)
+{
+    return kv_copy(s->db, path);
+}
+
+static int by_key(const void *a, const void *b)
+{
+    return memcmp(a, b, INDEX_KEY_BYTES);
+}
+
+typedef struct { store *s; buf kept, dead; } pruning;
+
+static result keep_document(void *ctx, const store_header *header)
+{
+    pruning *p = ctx;
+    index_key key = index_key_of(p->s, 'h', header->id, 0);
+    buf_append(&p->kept, key.b, sizeof key.b);
+    for (uint32_t i = 0; i < header->chunk_count; i++) {
+        key = index_key_of(p->s, 'c', header->id, i);
+        buf_append(&p->kept, key.b, sizeof key.b);
+    }
+    return buf_check(&p->kept);
+}
+
+static result find_dead(void *ctx, bytes key, bytes value)
+{
+    pruning *p = ctx;
+    (void)value;
+    if (key.size != INDEX_KEY_BYTES) return fail(E_DATA_LOSS, "a store's key has a wrong size");
+    if (p->kept.size == 0 ||
+        bsearch(key.data, p->kept.data, p->kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key) == NULL)
+        buf_append(&p->dead, key.data, key.size);
+    return buf_check(&p->dead);
+}
+
+result store_prune(store *s)
+{
+    pruning p = {.s = s};
+    kv_txn *txn = NULL;
+    buf_init(&p.kept, SIZE_MAX);
+    buf_init(&p.dead, SIZE_MAX);
+    result r = store_each_document(s, keep_document, &p);
+    if (is_ok(r) && p.kept.size) qsort(p.kept.data, p.kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key);
+    if (is_ok(r)) r = kv_begin(s->db, true, &txn);
+    if (is_ok(r)) {
+        r = kv_each(txn, find_dead, &p);
+        for (size_t at = 0; is_ok(r) && at < p.dead.size; at += INDEX_KEY_BYTES)
+            r = kv_delete(txn, bytes_of(p.dead.data + at, INDEX_KEY_BYTES));
+        r = finish(&txn, r);
+    }
+    buf_free(&p.kept);
+    buf_free(&p.dead);
     return r;
 }

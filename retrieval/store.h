@@ -49,5 +49,9 @@ MUST_USE result store_each_document(store *s, result (*visit)(void *ctx, const s
 /* Removes the records of documents whose keys may already be gone (by hashed key); durable. */
 MUST_USE result store_drop(store *s, const id128 *documents, const uint32_t *chunk_counts,
                            size_t count);
+/* A consistent copy of the file. */
+MUST_USE result store_copy(store *s, const char *path);
+/* Removes every record that is no document's, one transaction. */
+MUST_USE result store_prune(store *s);
 
 #endif

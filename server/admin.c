@@ -1,6 +1,8 @@
 /* Admin: own figures and limits; the server's own for the operator. */
 #include "service.h"
 
+#include "backup.h"
+
 #include "lethe/v1/admin.pb-c.h"
 
 static void quota_to_message(const acl_quota *quota, Lethe__V1__Quota *m)
@@ -59,6 +61,20 @@ result admin_stats(request *q)
     response.documents = used.documents;
     response.bytes = used.text_bytes;
     response.quota = &quota_message;
+    return request_send(q, &response.base);
+}
+
+result admin_backup(request *q)
+{
+    Lethe__V1__BackupRequest *m;
+    backup_made made;
+    TRY(request_receive(q, &lethe__v1__backup_request__descriptor, &m));
+    TRY(backup_make(q->h, m->name, &made));
+    Lethe__V1__BackupResponse response = LETHE__V1__BACKUP_RESPONSE__INIT;
+    response.path = made.path;
+    response.files = made.files;
+    response.bytes = made.bytes;
+    response.stores_left_out = made.stores_left_out;
     return request_send(q, &response.base);
 }
 

@@ -20,8 +20,11 @@ static const char USAGE[] =
     "  ask TEXT [--audience group:NAME] [--passages N] [--repeats N] [--seed N] [--max-tokens N]\n"
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
+    "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
   "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
+    "  backup NAME                                       the operator: below the server's backup_dir\n"
+    "  restore BACKUP --data DIR [--root DIR]            offline: puts back what is missing\n"
     "  stats | quota NAME KEY=NUMBER...\n"
     "\n"
     "Every verb takes --json: one JSON object on standard output.\n"
@@ -30,7 +33,7 @@ static const char USAGE[] =
     "Exit codes: 0 done, 1 refused, not found, invalid or partly failed, 2 usage, 3 not reachable.\n";
 
 static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[] = {
-    {"init", cli_init, false}, {"verify", cli_verify, false}, {"put", cli_put, true},
+    {"backup", cli_backup, true}, {"restore", cli_restore, false}, {"init", cli_init, false}, {"verify", cli_verify, false}, {"put", cli_put, true},
     {"get", cli_get, true}, {"ls", cli_ls, true}, {"share", cli_share, true},
     {"unshare", cli_unshare, true}, {"erase", cli_erase, true}, {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},
@@ -152,6 +155,7 @@ typedef struct { const char *name; size_t offset; char kind; } flag;   /* s text
 #define FLAG(name, field, kind) {name, offsetof(cli, field), kind}
 static const flag flags[] = {
     FLAG("--json", json, 'b'), FLAG("--replace", replace, 'b'), FLAG("--yes", yes, 'b'),
+    FLAG("--include-similar", include_similar, 'b'),
     FLAG("--plaintext", plaintext, 'b'), FLAG("--server", server, 's'), FLAG("--ca", ca, 's'),
     FLAG("--token-file", token_file, 's'), FLAG("--owner", owner, 's'),
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),

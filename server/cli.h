@@ -17,7 +17,7 @@ typedef struct {
     const char *verb;
     const char **args;                       /* positional, after the verb */
     int arg_count;
-    bool json, replace, yes, plaintext;
+    bool json, replace, yes, plaintext, include_similar;
     const char *server, *ca, *token_file, *owner, *audience, *receipt, *opening, *key, *data, *root, *tenant,
         *order, *mode, *media_type, *stop;
     const char *share[CLI_SHARES_MAX];
@@ -30,8 +30,8 @@ typedef struct {
 
 /* A verb returns its exit code and has printed everything. */
 typedef int cli_verb_fn(cli *c);
-cli_verb_fn cli_init, cli_verify;
-cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase;
+cli_verb_fn cli_init, cli_verify, cli_backup, cli_restore;
+cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject;
 cli_verb_fn cli_search, cli_ask, cli_log;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
 
@@ -50,6 +50,8 @@ int cli_fail(cli *c, result r);
 int cli_usage(const char *words);
 /* Prints and frees the object. */
 void cli_print_json(cJSON *object);
+/* The opening of a receipt's commitment, beside the receipt: with it, verify checks the very keys. */
+MUST_USE result cli_receipt_write(const char *path, const char *receipt, const char *salt, const char *target);
 /* A public key: 64 hex digits, or a file that holds them. */
 MUST_USE result cli_key_read(const char *text, uint8_t key[32]);
 /* True when exactly n arguments follow the verb. */

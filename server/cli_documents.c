@@ -157,7 +157,6 @@ static bool erase_target(cli *c, Lethe__V1__EraseRequest *m)
     return true;
 }
 
-/* What opens the commitment, beside the receipt: with it, verify checks the very keys. */
 static result opening_write(const char *receipt, const char *salt, const char *target)
 {
     char path[4096];
@@ -173,12 +172,19 @@ static result opening_write(const char *receipt, const char *salt, const char *t
     return r;
 }
 
+result cli_receipt_write(const char *file, const char *receipt, const char *salt, const char *target)
+{
+    TRY(file_write_atomic(file, bytes_str(receipt), 0600));
+    return opening_write(file, salt, target);
+}
+
 int cli_erase(cli *c)
 {
     Lethe__V1__EraseRequest m = LETHE__V1__ERASE_REQUEST__INIT;
     Lethe__V1__EraseResponse *done;
+    if (cli_args(c, 2) && strcmp(c->args[0], "subject") == 0) return cli_erase_subject(c);
     if (!erase_target(c, &m))
-        return cli_usage("erase doc ID | erase user NAME | erase tenant NAME   [--receipt FILE]");
+        return cli_usage("erase doc ID | erase subject TEXT | erase user NAME | erase tenant NAME   [--receipt FILE]");
     int code = cli_call(c, "/lethe.v1.Erasure/Erase", &m.base,
                         &lethe__v1__erase_response__descriptor, &done);
     if (code != CLI_DONE) return code;
@@ -190,7 +196,6 @@ int cli_erase(cli *c)
         printf("erased: COMPLETE\n%s\n\nThe receipt's commitment opens with (kept nowhere else):\n"
                "salt    %s\ntarget  %s\n", done->receipt, done->salt, done->target);
     if (c->receipt == NULL) return CLI_DONE;
-    result r = file_write_atomic(c->receipt, bytes_str(done->receipt), 0600);
-    if (is_ok(r)) r = opening_write(c->receipt, done->salt, done->target);
+    result r = cli_receipt_write(c->receipt, done->receipt, done->salt, done->target);
     return is_ok(r) ? CLI_DONE : cli_fail(c, r);
 }

@@ -34,6 +34,7 @@ static const setting settings[] = {
     TEXT(data, "", "data folder"),
     TEXT(root, "", "root key folder; empty: the data folder's name with .root"),
     TEXT(keytree_mirror, "", "folder for a synchronous second copy of the key tree"),
+    TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
     TEXT(embedder, LETHE_EMBEDDER_DIR, "static embedder (token vectors)"),
     TEXT(listen, "127.0.0.1:7443", "host:port, or unix:/path"),
@@ -175,6 +176,12 @@ result config_finish(config *c)
     if (strncmp(c->root, c->data, n) == 0 && (c->root[n] == '/' || c->root[n] == 0))
         return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
                     "get its root key");
+    size_t b = strlen(c->backup_dir), root = strlen(c->root);
+    while (b > 1 && c->backup_dir[b - 1] == '/') c->backup_dir[--b] = 0;
+    if (b > 0 && c->backup_dir[0] != '/') return fail(E_INVALID, "backup_dir: an absolute path");
+    if ((strncmp(c->backup_dir, c->data, n) == 0 && (c->backup_dir[n] == '/' || c->backup_dir[n] == 0)) ||
+        (strncmp(c->backup_dir, c->root, root) == 0 && (c->backup_dir[root] == '/' || c->backup_dir[root] == 0)))
+        return fail(E_INVALID, "backup_dir: must lie outside the data folder and the root folder");
     if (c->passages_default > c->passages_max || c->tokens_default > c->tokens_max)
         return fail(E_INVALID, "passages_default and tokens_default must not exceed their maxima");
     return OK;

@@ -10,6 +10,7 @@ typedef struct {
     char data[CONFIG_PATH_MAX];            /* data folder */
     char root[CONFIG_PATH_MAX];            /* root key folder; "": DATA.root beside the data folder */
     char keytree_mirror[CONFIG_PATH_MAX];  /* second copy of the key tree; "": none */
+    char backup_dir[CONFIG_PATH_MAX];      /* backups are new folders below it; "": none are made */
     char model[CONFIG_PATH_MAX];           /* generator; "": extractive answers */
     char embedder[CONFIG_PATH_MAX];        /* static embedder */
     char listen[256];

@@ -161,8 +161,8 @@ static result replace_old(putting *p, const pending *d, id128 now)
     TRY(r);
     buf receipt;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
-    r = request_erase_documents(p->q, d->owner, &info->id, &info->chunk_count, 1, &receipt, salt,
-                                &target);
+    const erasure_item item = {d->owner, info->id, info->chunk_count};
+    r = request_erase_documents(p->q, &item, 1, false, &receipt, salt, &target);
     buf_free(&receipt);
     TRY(r);
     /* Under the mark again; was the caller itself erased while there was none? */

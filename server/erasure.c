@@ -28,8 +28,10 @@ typedef struct {
     char salt[65], commitment[2 * HASH_BYTES + 1];
     id128 *owners;                       /* whose stores are touched: one, or all of a tenant */
     size_t owner_count, owner_capacity, owner_known;
-    id128 *documents;                    /* owned when loaded from an intent */
+    id128 *documents;                    /* the request's, sorted by owner */
     uint32_t *chunk_counts;
+    id128 *document_owners;
+    size_t document_count;
     char path[CONFIG_PATH_MAX];          /* of the intent */
 } intent;
 
@@ -60,6 +62,7 @@ static result intent_write(house *h, intent *i)
     TRY(intent_path(h, i));
     cJSON *o = cJSON_CreateObject(), *documents = cJSON_AddArrayToObject(o, "documents");
     cJSON_AddNumberToObject(o, "kind", i->request.kind);
+    cJSON_AddBoolToObject(o, "subject", i->request.subject);
     add_id(o, "id", i->id);
     add_id(o, "tenant", i->request.tenant);
     add_id(o, "owner", i->request.owner);
@@ -72,10 +75,11 @@ static result intent_write(house *h, intent *i)
         id_text(i->owners[n], owner);
         cJSON_AddItemToArray(owners, cJSON_CreateString(owner));
     }
-    for (size_t d = 0; d < i->request.document_count; d++) {
+    for (size_t d = 0; d < i->document_count; d++) {
         cJSON *entry = cJSON_CreateObject();
-        add_id(entry, "id", i->request.documents[d]);
-        cJSON_AddNumberToObject(entry, "chunks", i->request.chunk_counts[d]);
+        add_id(entry, "id", i->documents[d]);
+        add_id(entry, "owner", i->document_owners[d]);
+        cJSON_AddNumberToObject(entry, "chunks", i->chunk_counts[d]);
         cJSON_AddItemToArray(documents, entry);
     }
     char *text = cJSON_PrintUnformatted(o);
@@ -122,8 +126,56 @@ static result owners_collect(house *h, intent *i)
     if (i->owner_count > 1) qsort(i->owners, i->owner_count, sizeof *i->owners, by_id);
     if (i->request.kind == ERASE_TENANT)
         return keytree_each(h->keys, keytree_tenant(i->request.tenant), owner_visit, i);
-    if (i->owner_count == 0) owner_add(i, i->request.owner);
+    if (i->owner_count > 0) return OK;
+    if (i->request.kind == ERASE_OWNER) owner_add(i, i->request.owner);
+    for (size_t d = 0; d < i->document_count; d++)
+        if (d == 0 || !id_equal(i->document_owners[d], i->document_owners[d - 1]))
+            owner_add(i, i->document_owners[d]);
     return OK;
+}
+
+static void documents_make(intent *i, size_t count)
+{
+    i->documents = mem_alloc_array(count + 1, sizeof *i->documents);
+    i->chunk_counts = mem_alloc_array(count + 1, sizeof *i->chunk_counts);
+    i->document_owners = mem_alloc_array(count + 1, sizeof *i->document_owners);
+    i->document_count = count;
+}
+
+static int by_owner(const void *a_, const void *b_)
+{
+    const erasure_item *a = a_, *b = b_;
+    int order = id_compare(a->owner, b->owner);
+    return order ? order : id_compare(a->document, b->document);
+}
+
+/* In the order of owners, each document once: an owner's are one run. */
+static void documents_take(intent *i, const erasure_item *items, size_t count)
+{
+    erasure_item *sorted = mem_alloc_array(count + 1, sizeof *sorted);
+    documents_make(i, count);
+    if (count) {
+        memcpy(sorted, items, count * sizeof *sorted);
+        qsort(sorted, count, sizeof *sorted, by_owner);
+    }
+    i->document_count = 0;
+    for (size_t d = 0; d < count; d++) {
+        if (d > 0 && by_owner(&sorted[d - 1], &sorted[d]) == 0) continue;
+        i->documents[i->document_count] = sorted[d].document;
+        i->chunk_counts[i->document_count] = sorted[d].chunk_count;
+        i->document_owners[i->document_count++] = sorted[d].owner;
+    }
+    mem_free(sorted);
+}
+
+/* One owner's documents: [first, first + count). */
+static size_t documents_of(const intent *i, id128 owner, size_t *count)
+{
+    size_t first = 0, end;
+    while (first < i->document_count && !id_equal(i->document_owners[first], owner)) first++;
+    for (end = first; end < i->document_count && id_equal(i->document_owners[end], owner);) end++;
+    *count = end - first;
+    return first;
 }
 
 static result intent_parse(const cJSON *o, intent *i)
@@ -141,17 +193,21 @@ static result intent_parse(const cJSON *o, intent *i)
     i->request.kind = (erasure_kind)kind->valueint;
     strcpy(i->salt, salt->valuestring);
     strcpy(i->commitment, mark->valuestring);
+    i->request.subject = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "subject"));
     size_t count = (size_t)cJSON_GetArraySize(documents), n = 0;
     /* No document named would mean the whole store further down. */
     if ((count == 0) == (i->request.kind == ERASE_DOCUMENTS))
         return fail(E_DATA_LOSS, "an erasure's intent names %s", count ? "documents" : "nothing");
-    i->documents = mem_alloc_array(count + 1, sizeof *i->documents);
-    i->chunk_counts = mem_alloc_array(count + 1, sizeof *i->chunk_counts);
+    documents_make(i, count);
     const cJSON *entry;
     cJSON_ArrayForEach(entry, documents) {
         const cJSON *chunks = cJSON_GetObjectItemCaseSensitive(entry, "chunks");
         if (!get_id(entry, "id", &i->documents[n]) || !cJSON_IsNumber(chunks))
             return fail(E_DATA_LOSS, "an erasure's intent names a document badly");
+        /* Of an intent written by 0.1, which knew one owner alone. */
+        if (!get_id(entry, "owner", &i->document_owners[n])) i->document_owners[n] = i->request.owner;
+        if (n > 0 && id_compare(i->document_owners[n - 1], i->document_owners[n]) > 0)
+            return fail(E_DATA_LOSS, "an erasure's intent names its documents out of order");
         i->chunk_counts[n++] = (uint32_t)chunks->valuedouble;
     }
     cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(o, "owners")) {
@@ -160,9 +216,6 @@ static result intent_parse(const cJSON *o, intent *i)
             return fail(E_DATA_LOSS, "an erasure's intent names an owner badly");
         owner_add(i, owner);
     }
-    i->request.documents = i->documents;
-    i->request.chunk_counts = i->chunk_counts;
-    i->request.document_count = n;
     return OK;
 }
 
@@ -178,18 +231,20 @@ static result each_owner(house *h, const intent *i, owner_fn *act)
 
 static result fence_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    return retrieval_fence(h->stores, tenant, owner, i->request.documents, i->request.document_count);
+    size_t count, first = documents_of(i, owner, &count);
+    return retrieval_fence(h->stores, tenant, owner, i->documents + first, count);
 }
 
 static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    if (i->request.document_count == 0) {
+    size_t count, first = documents_of(i, owner, &count);
+    if (count == 0) {
         state_cache_drop_source(h->states, owner, (id128){{0}});
         state_cache_drop_principal(h->states, owner);
     }
-    for (size_t d = 0; d < i->request.document_count; d++)
-        state_cache_drop_source(h->states, owner, i->request.documents[d]);
-    return retrieval_wipe(h->stores, tenant, owner, i->request.documents, i->request.document_count);
+    for (size_t d = first; d < first + count; d++)
+        state_cache_drop_source(h->states, owner, i->documents[d]);
+    return retrieval_wipe(h->stores, tenant, owner, i->documents + first, count);
 }
 
 /* A call that reads of the erased, or is the erased's own. */
@@ -202,10 +257,11 @@ static bool call_touched(void *ctx, const void *mark)
     if (q->kind == ERASE_TENANT) return true;
     if (q->kind == ERASE_OWNER && id_equal(call->principal, q->owner)) return true;
     for (size_t s = 0; s < call->count; s++) {
-        if (!id_equal(call->sources[s].owner, q->owner)) continue;
-        if (q->kind == ERASE_OWNER) return true;
-        for (size_t d = 0; d < q->document_count; d++)
-            if (id_equal(call->sources[s].document, q->documents[d])) return true;
+        const state_source *source = &call->sources[s];
+        if (q->kind == ERASE_OWNER && id_equal(source->owner, q->owner)) return true;
+        for (size_t d = 0; d < i->document_count; d++)
+            if (id_equal(source->owner, i->document_owners[d]) &&
+                id_equal(source->document, i->documents[d])) return true;
     }
     return false;
 }
@@ -275,10 +331,10 @@ static result prune_labels(house *h, const intent *i)
 static keytree_node *targets_of(const intent *i, size_t *count)
 {
     const erasure_request *q = &i->request;
-    keytree_node *nodes = mem_alloc_array(q->document_count + 1, sizeof *nodes);
+    keytree_node *nodes = mem_alloc_array(i->document_count + 1, sizeof *nodes);
     size_t n = 0;
-    for (size_t d = 0; d < q->document_count; d++)
-        nodes[n++] = keytree_document(q->tenant, q->owner, q->documents[d]);
+    for (size_t d = 0; d < i->document_count; d++)
+        nodes[n++] = keytree_document(q->tenant, i->document_owners[d], i->documents[d]);
     if (q->kind == ERASE_OWNER) nodes[n++] = keytree_owner(q->tenant, q->owner);
     if (q->kind == ERASE_TENANT) nodes[n++] = keytree_tenant(q->tenant);
     *count = n;
@@ -298,12 +354,12 @@ static result destroy_keys(house *h, const intent *i, keytree_erasure *out)
 /* With h->sharing held, so that a share under way is either seen here or finds the document fenced. */
 static result drop_grants_locked(house *h, const intent *i)
 {
-    for (size_t d = 0; d < i->request.document_count; d++) {
+    for (size_t d = 0; d < i->document_count; d++) {
         arena *mem;
         arena_open(&mem, 64 << 20);
         acl_grant *grants;
         size_t count;
-        const acl_grant pattern = {.owner = i->request.owner, .document = i->request.documents[d]};
+        const acl_grant pattern = {.owner = i->document_owners[d], .document = i->documents[d]};
         result r = acl_grants(h->access, i->request.tenant, pattern, mem, &grants, &count);
         for (size_t g = 0; is_ok(r) && g < count; g++)
             r = acl_grant_remove(h->access, i->request.tenant, grants[g]);
@@ -323,8 +379,8 @@ static result drop_grants(house *h, const intent *i)
 
 static result drop_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    return retrieval_drop(h->stores, tenant, owner, i->request.documents, i->request.chunk_counts,
-                          i->request.document_count);
+    size_t count, first = documents_of(i, owner, &count);
+    return retrieval_drop(h->stores, tenant, owner, i->documents + first, i->chunk_counts + first, count);
 }
 
 static result drop(house *h, const intent *i)
@@ -361,11 +417,11 @@ static result entry_append(house *h, const intent *i, const keytree_erasure *key
     cJSON *o = cJSON_CreateObject();
     add_id(o, "id", i->id);
     add_id(o, "requester", i->request.requester);
-    cJSON_AddStringToObject(o, "kind", kinds[i->request.kind]);
+    cJSON_AddStringToObject(o, "kind", i->request.subject ? "subject" : kinds[i->request.kind]);
     cJSON_AddStringToObject(o, "commitment", i->commitment);
     cJSON_AddStringToObject(o, "assurance", root_holder_assurance(h->holder));
     cJSON_AddStringToObject(o, "residue", "none");
-    cJSON_AddNumberToObject(o, "items", (double)i->request.document_count);
+    cJSON_AddNumberToObject(o, "items", (double)i->document_count);
     cJSON_AddNumberToObject(o, "epoch", (double)(MUTANT(receipt_shows_global_epoch) ? keys->epoch_after : before + 1));
     canonical_add_hex(o, "subtree_before", keys->subtree_before, HASH_BYTES);
     canonical_add_hex(o, "subtree_after", after, HASH_BYTES);
@@ -533,15 +589,17 @@ static void intent_free(intent *i)
     mem_free(i->owners);
     mem_free(i->documents);
     mem_free(i->chunk_counts);
+    mem_free(i->document_owners);
     mem_wipe(i, sizeof *i);
 }
 
 result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65])
 {
-    if (request->document_count > ERASURE_DOCUMENTS_MAX)
+    if (request->item_count > ERASURE_DOCUMENTS_MAX)
         return fail(E_INVALID, "at most %d documents in one erasure", ERASURE_DOCUMENTS_MAX);
-    ASSERT((request->kind == ERASE_DOCUMENTS) == (request->document_count > 0));
+    ASSERT((request->kind == ERASE_DOCUMENTS) == (request->item_count > 0));
     intent i = {.request = *request, .id = id_random()};
+    documents_take(&i, request->items, request->item_count);
     uint8_t raw[32], commitment[HASH_BYTES];
     random_bytes(raw, sizeof raw);
     hex_encode(raw, sizeof raw, i.salt);

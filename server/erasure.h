@@ -6,12 +6,14 @@
 
 typedef enum { ERASE_DOCUMENTS = 1, ERASE_OWNER = 2, ERASE_TENANT = 3 } erasure_kind;
 
+typedef struct { id128 owner, document; uint32_t chunk_count; } erasure_item;
+
 typedef struct {
     erasure_kind kind;
-    id128 tenant, owner;                 /* owner: of the documents, or the principal to erase */
-    const id128 *documents;              /* ERASE_DOCUMENTS */
-    const uint32_t *chunk_counts;
-    size_t document_count;               /* at most ERASURE_DOCUMENTS_MAX */
+    bool subject;                        /* the documents are what was found about a subject */
+    id128 tenant, owner;                 /* owner: the principal to erase (ERASE_OWNER) */
+    const erasure_item *items;           /* ERASE_DOCUMENTS: of one tenant, of any owners */
+    size_t item_count;                   /* at most ERASURE_DOCUMENTS_MAX */
     id128 requester;                     /* zero: the operator */
     const char *target;                  /* what the commitment names: ids, or a name */
 } erasure_request;

@@ -10,30 +10,29 @@
 static id128 requester_of(const request *q) { return q->who.principal; }   /* the operator: zero */
 
 /* What the commitment names (receipt_target_nodes reads it): "document:OWNER/ID,OWNER/ID". */
-static char *documents_target(request *q, id128 owner, const id128 *documents, size_t count)
+static char *documents_target(request *q, const erasure_item *items, size_t count)
 {
     buf text;
     buf_init(&text, RECEIPT_TARGET_MAX_BYTES);
     for (size_t i = 0; i < count; i++)
-        buf_printf(&text, "%s%s/%s", i ? "," : "document:", request_id(q, owner), request_id(q, documents[i]));
+        buf_printf(&text, "%s%s/%s", i ? "," : "document:", request_id(q, items[i].owner),
+                   request_id(q, items[i].document));
     char *out = request_text(q, "%.*s", (int)text.size, (const char *)text.data);
     buf_free(&text);
     return out;
 }
 
-result request_erase_documents(request *q, id128 owner, const id128 *documents,
-                               const uint32_t *chunk_counts, size_t count, buf *receipt,
-                               char salt[65], char **target)
+result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+                               buf *receipt, char salt[65], char **target)
 {
-    *target = documents_target(q, owner, documents, count);
+    *target = documents_target(q, items, count);
     TRY(request_unmark(q));
     const erasure_request e = {
         .kind = ERASE_DOCUMENTS,
         .tenant = q->who.tenant,
-        .owner = owner,
-        .documents = documents,
-        .chunk_counts = chunk_counts,
-        .document_count = count,
+        .subject = subject,
+        .items = items,
+        .item_count = count,
         .requester = requester_of(q),
         .target = *target,
     };
@@ -44,8 +43,8 @@ static result erase_document(request *q, const char *id, buf *receipt, char salt
 {
     retrieval_document *info;
     TRY(request_document(q, id, true, &info));
-    return request_erase_documents(q, info->owner, &info->id, &info->chunk_count, 1, receipt, salt,
-                                   target);
+    const erasure_item item = {info->owner, info->id, info->chunk_count};
+    return request_erase_documents(q, &item, 1, false, receipt, salt, target);
 }
 
 static result erase_user(request *q, const char *name, buf *receipt, char salt[65], char **target)
@@ -78,15 +77,14 @@ static result erase_tenant(request *q, const char *name, buf *receipt, char salt
     return erasure_run(q->h, &e, receipt, salt);
 }
 
-static result response_send(request *q, buf *receipt, char *salt, char *target)
+static result response_send(request *q, Lethe__V1__EraseResponse *response, buf *receipt, char *salt, char *target)
 {
-    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     buf_append_u8(receipt, 0);
     TRY(buf_check(receipt));
-    response.receipt = (char *)receipt->data;
-    response.salt = salt;
-    response.target = target;
-    return request_send(q, &response.base);
+    response->receipt = (char *)receipt->data;
+    response->salt = salt;
+    response->target = target;
+    return request_send(q, &response->base);
 }
 
 result erasure_erase(request *q)
@@ -97,6 +95,7 @@ result erasure_erase(request *q)
     if (in_tenant && q->who.operator_role)
         return fail(E_DENIED, "the operator can erase tenants only");
     buf receipt;
+    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     char salt[65] = "", *target = NULL;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r;
@@ -110,10 +109,13 @@ result erasure_erase(request *q)
     case LETHE__V1__ERASE_REQUEST__TARGET_TENANT:
         r = erase_tenant(q, m->tenant, &receipt, salt, &target);
         break;
+    case LETHE__V1__ERASE_REQUEST__TARGET_SUBJECT:
+        r = request_erase_subject(q, m->subject, &receipt, salt, &target, &response);
+        break;
     default:
-        r = fail(E_INVALID, "say what to erase: a document, a user or a tenant");
+        r = fail(E_INVALID, "say what to erase: a document, a subject, a user or a tenant");
     }
-    if (is_ok(r)) r = response_send(q, &receipt, salt, target);
+    if (is_ok(r)) r = response_send(q, &response, &receipt, salt, target);
     mem_wipe(salt, sizeof salt);
     buf_free(&receipt);
     return r;
@@ -135,9 +137,10 @@ result erasure_get_receipt(request *q)
     TRY(request_receive(q, &lethe__v1__get_receipt_request__descriptor, &m));
     TRY(visible_requester(q, &requester));
     buf receipt;
+    Lethe__V1__EraseResponse response = LETHE__V1__ERASE_RESPONSE__INIT;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r = erasure_find(q->h, q->who.tenant, requester, m->id, &receipt);
-    if (is_ok(r)) r = response_send(q, &receipt, (char *)"", (char *)"");
+    if (is_ok(r)) r = response_send(q, &response, &receipt, (char *)"", (char *)"");
     buf_free(&receipt);
     return r;
 }

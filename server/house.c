@@ -107,6 +107,21 @@ static result tls_create(house *h, char certificate_path[CONFIG_PATH_MAX])
     return r;
 }
 
+result house_sign_load(house *h, const char *path)
+{
+    buf plain;
+    buf_init(&plain, 1 << 20);
+    result r = system_open(h, path, "signing", &plain);
+    if (is_ok(r) && plain.size != SIGN_SECRET_BYTES) r = fail(E_DATA_LOSS, "signing key: bad length");
+    if (is_ok(r)) {
+        memcpy(h->sign_secret, plain.data, SIGN_SECRET_BYTES);
+        /* Ed25519's secret form ends with the public key. */
+        memcpy(h->sign_public, plain.data + SIGN_SECRET_BYTES - SIGN_PUBLIC_BYTES, SIGN_PUBLIC_BYTES);
+    }
+    buf_free(&plain);
+    return r;
+}
+
 static result identity_load(house *h)
 {
     char path[CONFIG_PATH_MAX];
@@ -114,12 +129,7 @@ static result identity_load(house *h)
     buf_init(&plain, 1 << 20);
     result r;
     TRY_TO(r, house_path(&h->settings, "sign", "secret.sealed", path), out);
-    TRY_TO(r, system_open(h, path, "signing", &plain), out);
-    if (plain.size != SIGN_SECRET_BYTES) { r = fail(E_DATA_LOSS, "signing key: bad length"); goto out; }
-    memcpy(h->sign_secret, plain.data, SIGN_SECRET_BYTES);
-    /* Ed25519's secret form ends with the public key. */
-    memcpy(h->sign_public, plain.data + SIGN_SECRET_BYTES - SIGN_PUBLIC_BYTES, SIGN_PUBLIC_BYTES);
-    buf_clear(&plain);
+    TRY_TO(r, house_sign_load(h, path), out);
     TRY_TO(r, house_path(&h->settings, "tls", "key.sealed", path), out);
     TRY_TO(r, system_open(h, path, "tls", &plain), out);
     h->tls_key = secure_alloc(plain.size + 1);
@@ -241,7 +251,7 @@ static result generator_open(house *h)
     return OK;
 }
 
-static result open_steps(house *h)
+static result keys_open(house *h)
 {
     char path[CONFIG_PATH_MAX];
     struct stat st;
@@ -251,9 +261,28 @@ static result open_steps(house *h)
     TRY(folder_lock(h));
     TRY(root_file_open(&h->holder, h->settings.root, false));
     TRY(keytree_open(&h->keys, path, mirror_of(&h->settings), h->holder));
-    TRY(folders_make(&h->settings));
+    return folders_make(&h->settings);
+}
+
+result house_open_keys(house **out, const config *settings)
+{
+    *out = house_new(settings);
+    result r = keys_open(*out);
+    if (!is_ok(r)) house_close(out);
+    return r;
+}
+
+static result open_steps(house *h)
+{
+    char path[CONFIG_PATH_MAX];
+    struct stat st;
+    TRY(keys_open(h));
     TRY(identity_load(h));
     TRY(audit_open(h));
+    TRY(house_path(&h->settings, "acl.mdb", NULL, path));
+    /* An empty one in its place would lock everybody out, and stand in a restore's way. */
+    if (stat(path, &st) != 0)
+        return fail(E_DATA_LOSS, "acl.mdb is missing; put it back with: lethe restore BACKUP --data DIR");
     TRY(access_open(h));
     const retrieval_options options = {
         .data_dir = h->settings.data,

@@ -47,6 +47,10 @@ MUST_USE result house_create(const config *settings, const char *tenant, house_c
 
 /* Opens everything and carries cut-off erasures to their end before anything is served. */
 MUST_USE result house_open(house **out, const config *settings);
+/* Lock, root key, key tree and folders alone: for work while nothing is served. */
+MUST_USE result house_open_keys(house **out, const config *settings);
+/* The signing key out of a sealed file, wherever that lies; only this house's key tree opens it. */
+MUST_USE result house_sign_load(house *h, const char *path);
 void house_close(house **h);
 
 /* DATA/a or DATA/a/b. */

@@ -234,6 +234,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(documents_unshare, ROLE_USER, "Documents/Unshare") \
     M(erasure_erase, ROLE_ANY, "Erasure/Erase") \
     M(erasure_get_receipt, ROLE_ANY, "Erasure/GetReceipt") \
+    M(subject_find, ROLE_USER, "Erasure/FindSubject") \
     M(erasure_list, ROLE_USER, "Erasure/ListErasures") \
     M(auditing_head, ROLE_ADMIN, "Erasure/GetLogHead") \
     M(auditing_list, ROLE_ADMIN, "Erasure/ListLog") \
@@ -246,6 +247,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(access_revoke_token, ROLE_USER, "Access/RevokeToken") \
     M(access_whoami, ROLE_ANY, "Access/WhoAmI") \
     M(admin_stats, ROLE_ANY, "Admin/Stats") \
+    M(admin_backup, ROLE_OPERATOR, "Admin/Backup") \
     M(admin_set_quota, ROLE_ADMIN, "Admin/SetQuota")
 METHODS(METHOD)
 

@@ -4,7 +4,7 @@
 #ifndef LETHE_SERVICE_H
 #define LETHE_SERVICE_H
 
-#include "house.h"
+#include "erasure.h"
 #include "session.h"
 
 #include "message.h"
@@ -60,17 +60,23 @@ MUST_USE result request_document_id(const char *id, id128 *out);
  * that may be read, E_NOT_FOUND for all else. */
 MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
 
-/* Erases documents of one owner (from put --replace and Erase). The call's mark is gone meanwhile. */
-MUST_USE result request_erase_documents(request *q, id128 owner, const id128 *documents,
-                                        const uint32_t *chunk_counts, size_t count, buf *receipt,
-                                        char salt[65], char **target);
+/* Erases documents in one erasure (from put --replace and Erase). The call's mark is gone meanwhile. */
+MUST_USE result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+                                        buf *receipt, char salt[65], char **target);
+
+/* Erases the confirmed documents that are still the caller's; fills the response's documents and remaining. */
+struct Lethe__V1__ConfirmedSubject;
+struct Lethe__V1__EraseResponse;
+MUST_USE result request_erase_subject(request *q, const struct Lethe__V1__ConfirmedSubject *m, buf *receipt,
+                                      char salt[65], char **target,
+                                      struct Lethe__V1__EraseResponse *response);
 
 /* The methods, by file. */
 method_fn answers_ask, answers_search;
 method_fn documents_put, documents_get, documents_list, documents_share, documents_unshare;
-method_fn erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
+method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
 method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
     access_issue_token, access_revoke_token, access_whoami;
-method_fn admin_stats, admin_set_quota;
+method_fn admin_stats, admin_backup, admin_set_quota;
 
 #endif

@@ -23,7 +23,8 @@ GUARDS = {
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
 }
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
-ELSEWHERE = {"denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
+ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
+             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
              "receipt_shows_global_epoch"}
 
 

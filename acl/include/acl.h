@@ -109,6 +109,13 @@ MUST_USE result acl_admit(acl *a, id128 principal, acl_share share, uint64_t now
 void acl_leave(acl *a, id128 principal, acl_share share);
 MUST_USE result acl_tokens_take(acl *a, id128 principal, uint64_t tokens, uint64_t now_ms);
 
+/* ---- backup -------------------------------------------------------------------------------- */
+/* A consistent copy of acl.mdb to a path that must not exist. */
+MUST_USE result acl_copy(acl *a, const char *path);
+/* Of an older copy: revokes every token, the operator's too, and ends every membership, durably. */
+MUST_USE result acl_distrust(acl *a);
+bool acl_is_admin(acl *a, id128 tenant, id128 principal);
+
 /* ---- erasure ------------------------------------------------------------------------------- */
 /* Fence: its tokens stop working, it resolves to nothing, from the return on (memory only; the
  * intent makes it durable). Only acl_grants still tells its grants. Its name stays taken until

@@ -115,6 +115,29 @@ MUST_USE result retrieval_overlap(retrieval *r, const retrieval_scope *scope, co
  * (including trailing white space). Returns how many (at most max). Never splits a character. */
 size_t text_sentences(bytes text, size_t *ends, size_t max);
 
+/* ---- subjects ---------------------------------------------------------------------------------- */
+enum { SUBJECT_MAX_BYTES = 256, SUBJECT_CANDIDATES_MAX = 1024, SUBJECT_SPANS_MAX = 16 };
+typedef enum { SUBJECT_NEIGHBOUR = 1, SUBJECT_IDENTIFIER, SUBJECT_ALIAS, SUBJECT_NAME } subject_class;
+typedef struct { uint64_t start, end; } subject_span;
+typedef struct {
+    id128 document, owner;
+    const char *path;
+    uint32_t chunk_count;
+    subject_class kind;
+    float score;                      /* 0 to 1 */
+    bool likely;                      /* false: a weak neighbour, to be looked at by a person */
+    const char *reason;               /* tells the caller of its own documents' text */
+    subject_span spans[SUBJECT_SPANS_MAX];    /* bytes of the document's text */
+    size_t span_count;
+} subject_candidate;
+
+/* Everything about a person or topic among the documents that the scope's owners themselves own, and of
+ * nobody else's: by name and its variants, by what those documents call it besides, and by likeness of
+ * what they say. Best first, ties by id; at most SUBJECT_CANDIDATES_MAX (truncated: there was more). In
+ * the arena. Reads every such document up to four times. E_INVALID: a bad subject. */
+MUST_USE result retrieval_subject(retrieval *r, const retrieval_scope *scope, const char *subject,
+                                  arena *a, subject_candidate **out, size_t *count, bool *truncated);
+
 /* ---- erasure (steps 2, 3 and 7; the keys are keytree_erase's) ------------------------------------- */
 /* Whole owner: document_count 0. Fence: from its return no new read sees the targets, and reads under
  * way have drained. Then wipe: keys, index, lexical structures in memory. Then drop: records or file.
@@ -125,6 +148,12 @@ MUST_USE result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id
                                size_t document_count);
 MUST_USE result retrieval_drop(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                const uint32_t *chunk_counts, size_t document_count);
+
+/* ---- backup -------------------------------------------------------------------------------------- */
+/* A consistent copy of an owner's store, as ciphertext, to a path that must not exist. E_NOT_FOUND: none. */
+MUST_USE result retrieval_copy(retrieval *r, id128 tenant, id128 owner, const char *path);
+/* Removes the records that belong to no document of the owner: what an older copy still had. */
+MUST_USE result retrieval_prune(retrieval *r, id128 tenant, id128 owner);
 
 typedef struct { uint32_t stores_open; uint64_t vectors_bytes, lexical_bytes; } retrieval_memory;
 void retrieval_memory_now(retrieval *r, retrieval_memory *out);

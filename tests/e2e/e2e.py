@@ -16,6 +16,8 @@ import e2e_durable  # noqa: F401
 import e2e_forget  # noqa: F401
 import e2e_cli  # noqa: F401
 import e2e_log  # noqa: F401
+import e2e_subject  # noqa: F401
+import e2e_backup  # noqa: F401
 
 
 def main():

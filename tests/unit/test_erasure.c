@@ -236,7 +236,6 @@ static void town_load(void)
 }
 
 /* ---- the erasures ------------------------------------------------------------------------------------------ */
-static const uint32_t ONE_CHUNK = 1;
 static int dies_at;
 
 static void die_at_step(int step, const char *what)
@@ -249,10 +248,10 @@ static erasure_request request_of(erasure_kind kind)
 {
     erasure_request q = {.kind = kind, .tenant = there.tenant, .target = "what was erased"};
     if (kind == ERASE_DOCUMENTS) {
-        q.owner = there.ada;
-        q.documents = &there.documents[ADAS_SHARED];
-        q.chunk_counts = &ONE_CHUNK;
-        q.document_count = 1;
+        static erasure_item item;
+        item = (erasure_item){there.ada, there.documents[ADAS_SHARED], 1};
+        q.items = &item;
+        q.item_count = 1;
     } else {
         q.owner = kind == ERASE_OWNER ? there.bob : there.tenant;
     }
