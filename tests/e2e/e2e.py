@@ -16,6 +16,7 @@ import e2e_durable  # noqa: F401
 import e2e_forget  # noqa: F401
 import e2e_cli  # noqa: F401
 import e2e_log  # noqa: F401
+import e2e_audit  # noqa: F401
 
 
 def main():
