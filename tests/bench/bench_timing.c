@@ -11,7 +11,8 @@
 
 #include "erasure.h"
 #include "lethe/v1/documents.pb-c.h"
-#include "server/message.h"
+#include "message.h"
+#include "receipt.h"
 #include "tests/golden/random_model.h"
 #include "timing.h"
 
