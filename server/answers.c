@@ -1,4 +1,4 @@
-/* Answers: Ask and Search. Data flows one way: question -> passages (labelled) -> answer (labelled) ->
+/* Answers: Ask, Search and Score. Data flows one way: question -> passages (labelled) -> answer (labelled) ->
  * gate -> frames. */
 #include "service.h"
 
@@ -286,6 +286,93 @@ result answers_ask(request *q)
     TRY(request_audience(q, m->audience));
     TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));
     result r = ask_admitted(q, m);
+    acl_leave(q->h->access, q->who.principal, ACL_ANSWER);
+    return r;
+}
+
+/* ---- Score ---------------------------------------------------------------------------------------------------- */
+/* The prompt's part of the request is checked as Ask's is. */
+static result score_check(request *q, Lethe__V1__ScoreRequest *m)
+{
+    Lethe__V1__AskRequest as = LETHE__V1__ASK_REQUEST__INIT;
+    as.question = m->question;
+    as.passages = m->passages;
+    as.repeats = m->repeats;
+    as.order = m->order;
+    size_t size = strlen(m->continuation);
+    if (size == 0 || size > SEARCH_QUERY_MAX_BYTES)
+        return fail(E_INVALID, "continuation: 1 to %d bytes", SEARCH_QUERY_MAX_BYTES);
+    TRY(check_request(q, &as));
+    m->passages = as.passages;
+    m->repeats = as.repeats;
+    return OK;
+}
+
+/* Through the gate, then apart into the response's fields. */
+static result score_response(request *q, const session_scores *scores)
+{
+    Lethe__V1__ScoreResponse response = LETHE__V1__SCORE_RESPONSE__INIT;
+    float *all = arena_alloc_array(q->mem, 3 * scores->count, sizeof *all);
+    if (all == NULL) return arena_check(q->mem);
+    response.log_probs = all;
+    response.means = all + scores->count;
+    response.deviations = all + 2 * scores->count;
+    response.n_log_probs = response.n_means = response.n_deviations = scores->count;
+    response.tokens = (uint32_t)scores->count;
+    response.input_tokens = scores->input_tokens;
+    response.label = request_label(q, ifc_labeled_label(scores->scores));
+    buf raw;
+    buf_init(&raw, 16 << 20);
+    result r = ifc_gate_release(q->context, scores->scores, &raw);
+    if (is_ok(r)) r = buf_check(&raw);
+    for (size_t i = 0; is_ok(r) && i < scores->count; i++) {
+        session_token_score one;
+        memcpy(&one, raw.data + i * sizeof one, sizeof one);
+        response.log_probs[i] = one.log_prob;
+        response.means[i] = one.mean;
+        response.deviations[i] = one.deviation;
+    }
+    buf_free(&raw);
+    TRY(r);
+    return request_send(q, &response.base);
+}
+
+static result score_admitted(request *q, Lethe__V1__ScoreRequest *m)
+{
+    house *h = q->h;
+    state_cache_figures figures = {0};
+    if (h->states) state_cache_figures_now(h->states, &figures);
+    passages read = {0};
+    if (!m->closed_book) TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &read));
+    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max +
+                    2 * strlen(m->question) + strlen(m->continuation);
+    TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
+    const session_request s = {
+        .context = q->context,
+        .hits = read.hits,
+        .hit_count = read.count,
+        .question = m->question,
+        .question_first = m->order == LETHE__V1__PROMPT_ORDER__PROMPT_ORDER_QUESTION_FIRST,
+        .repeats = m->repeats,
+        .context_tokens_max = h->settings.context_tokens_max,
+        .cache_generation = figures.generation,
+    };
+    session_scores scores;
+    TRY(session_score(h->generator, h->steps, h->states, h->keys, &s, bytes_str(m->continuation),
+                      h->settings.tokens_max, q->mem, &scores));
+    return score_response(q, &scores);
+}
+
+result answers_score(request *q)
+{
+    Lethe__V1__ScoreRequest *m;
+    TRY(request_receive(q, &lethe__v1__score_request__descriptor, &m));
+    if (q->h->generator == NULL)
+        return fail(E_PRECONDITION, "scores need a generator: this server answers extractively");
+    TRY(score_check(q, m));
+    TRY(request_audience(q, m->audience));
+    TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));
+    result r = score_admitted(q, m);
     acl_leave(q->h->access, q->who.principal, ACL_ANSWER);
     return r;
 }

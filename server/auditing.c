@@ -1,4 +1,5 @@
-/* The tenant's audit log, for its admins and their witnesses: GetLogHead, ListLog. */
+/* The tenant's audit log, for its admins and their witnesses: GetLogHead, ListLog; and RecordAudit. */
+#include "audit_report.h"
 #include "service.h"
 
 #include "lethe/v1/erasure.pb-c.h"
@@ -55,4 +56,42 @@ result auditing_list(request *q)
         response.entries[response.n_entries++] = &all[i];
     }
     return request_send(q, &response.base);
+}
+
+/* ---- RecordAudit ---- */
+static result record_signed(request *q, bytes report, uint64_t index, buf *entry, buf *out)
+{
+    house *h = q->h;
+    audit_head head;
+    merkle_hash path[MERKLE_PATH_MAX];
+    size_t count;
+    TRY(audit_log_entry(h->audit, q->who.tenant, index, entry));
+    TRY(audit_log_inclusion(h->audit, q->who.tenant, index, &head, path, &count));
+    const receipt_parts parts = {.entry = buf_bytes(entry), .index = index, .head = &head, .path = path,
+                                 .path_count = count};
+    return audit_report_make(report, &parts, h->sign_public, h->sign_secret, out);
+}
+
+result auditing_record(request *q)
+{
+    Lethe__V1__RecordAuditRequest *m;
+    cJSON *record;
+    uint64_t index;
+    TRY(request_receive(q, &lethe__v1__record_audit_request__descriptor, &m));
+    TRY(audit_report_entry(bytes_str(m->report), q->who.principal, &record));
+    TRY(audit_log_append(q->h->audit, q->who.tenant, AUDIT_REPORT_EVENT, record, &index));
+    Lethe__V1__RecordAuditResponse response = LETHE__V1__RECORD_AUDIT_RESPONSE__INIT;
+    buf entry, text;
+    buf_init(&entry, AUDIT_ENTRY_MAX_BYTES);
+    buf_init(&text, 1 << 20);
+    result r = record_signed(q, bytes_str(m->report), index, &entry, &text);
+    buf_append_u8(&text, 0);
+    if (is_ok(r)) r = buf_check(&text);
+    if (is_ok(r)) {
+        response.report = (char *)text.data;
+        r = request_send(q, &response.base);
+    }
+    buf_free(&entry);
+    buf_free(&text);
+    return r;
 }

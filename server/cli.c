@@ -21,8 +21,10 @@ static const char USAGE[] =
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
     "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
-    "  verify FILE [--key PUB] [--opening FILE]          a receipt, offline; PUB: file or hex\n"
-  "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
+    "  verify FILE [--key PUB] [--opening FILE]          a receipt or a report, offline; PUB: file or hex\n"
+    "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
+    "  audit [--subjects N] [--seed N] [--report FILE] [--owner group:NAME] [--data DIR] [--log FILE]\n"
+    "                                                    plants, probes, erases, probes again; 0: nothing is left\n"
     "  backup NAME                                       the operator: below the server's backup_dir\n"
     "  restore BACKUP --data DIR [--root DIR]            offline: puts back what is missing\n"
     "  stats | quota NAME KEY=NUMBER...\n"
@@ -33,9 +35,11 @@ static const char USAGE[] =
     "Exit codes: 0 done, 1 refused, not found, invalid or partly failed, 2 usage, 3 not reachable.\n";
 
 static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[] = {
-    {"backup", cli_backup, true}, {"restore", cli_restore, false}, {"init", cli_init, false}, {"verify", cli_verify, false}, {"put", cli_put, true},
+    {"init", cli_init, false}, {"verify", cli_verify, false}, {"backup", cli_backup, true},
+    {"restore", cli_restore, false}, {"put", cli_put, true},
     {"get", cli_get, true}, {"ls", cli_ls, true}, {"share", cli_share, true},
-    {"unshare", cli_unshare, true}, {"erase", cli_erase, true}, {"search", cli_search, true},
+    {"unshare", cli_unshare, true}, {"erase", cli_erase, true}, {"audit", cli_audit, true},
+    {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},
     {"group", cli_group, true}, {"token", cli_token, true}, {"whoami", cli_whoami, true},
     {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
@@ -159,7 +163,8 @@ static const flag flags[] = {
     FLAG("--plaintext", plaintext, 'b'), FLAG("--server", server, 's'), FLAG("--ca", ca, 's'),
     FLAG("--token-file", token_file, 's'), FLAG("--owner", owner, 's'),
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),
-    FLAG("--opening", opening, 's'),
+    FLAG("--opening", opening, 's'), FLAG("--report", report, 's'), FLAG("--log", log, 's'),
+    FLAG("--subjects", subjects, 'n'),
     FLAG("--data", data, 's'), FLAG("--root", root, 's'), FLAG("--tenant", tenant, 's'),
     FLAG("--order", order, 's'), FLAG("--mode", mode, 's'), FLAG("--type", media_type, 's'),
     FLAG("--stop", stop, 's'), FLAG("-k", k, 'n'), FLAG("--passages", passages, 'n'),

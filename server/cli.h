@@ -19,10 +19,10 @@ typedef struct {
     int arg_count;
     bool json, replace, yes, plaintext, include_similar;
     const char *server, *ca, *token_file, *owner, *audience, *receipt, *opening, *key, *data, *root, *tenant,
-        *order, *mode, *media_type, *stop;
+        *order, *mode, *media_type, *stop, *report, *log;
     const char *share[CLI_SHARES_MAX];
     uint32_t share_count;
-    uint64_t k, repeats, seed, max_tokens, passages;
+    uint64_t k, repeats, seed, max_tokens, passages, subjects;
     double temperature, top_p;
     rpc_client *client;                      /* opened on first use */
     arena *mem;
@@ -31,7 +31,7 @@ typedef struct {
 /* A verb returns its exit code and has printed everything. */
 typedef int cli_verb_fn(cli *c);
 cli_verb_fn cli_init, cli_verify, cli_backup, cli_restore;
-cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject;
+cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject, cli_audit;
 cli_verb_fn cli_search, cli_ask, cli_log;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
 

@@ -1,4 +1,5 @@
 /* Verbs that need no server: init, verify. */
+#include "audit_report.h"
 #include "cli.h"
 #include "house.h"
 #include "receipt.h"
@@ -75,7 +76,7 @@ static result opening_read(cli *c, cJSON **out)
     return r;
 }
 
-static void verdict_print(const cli *c, const receipt_verdict *v)
+static void verdict_print(const cli *c, const receipt_verdict *v, bool report)
 {
     if (c->json) {
         cJSON *o = cJSON_CreateObject();
@@ -89,7 +90,8 @@ static void verdict_print(const cli *c, const receipt_verdict *v)
     }
     printf("%s\nsigner %s%s\n", v->valid ? "valid" : "NOT VALID", v->signer[0] ? v->signer : "unreadable",
            v->trusted ? " (trusted)" : c->key ? " (not the key given)" : " (pass --key to check who that is)");
-    printf("keys   %s\n", v->opened ? "proven absent" : "not checked (no opening: what was erased is not told)");
+    if (!report)
+        printf("keys   %s\n", v->opened ? "proven absent" : "not checked (no opening: what was erased is not told)");
     if (v->reason[0]) printf("reason %s\n", v->reason);
 }
 
@@ -105,10 +107,12 @@ int cli_verify(cli *c)
     if (is_ok(r) && c->key) r = cli_key_read(c->key, key);
     if (is_ok(r)) r = opening_read(c, &parts);
     const receipt_opening opening = {canonical_text(parts, "salt"), canonical_text(parts, "target")};
-    if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, parts ? &opening : NULL, &verdict);
+    bool report = is_ok(r) && audit_report_is(buf_bytes(&text));
+    if (report) audit_report_verify(buf_bytes(&text), c->key ? key : NULL, &verdict);
+    else if (is_ok(r)) receipt_verify(buf_bytes(&text), c->key ? key : NULL, parts ? &opening : NULL, &verdict);
     buf_free(&text);
     cJSON_Delete(parts);
     if (!is_ok(r)) return cli_fail(c, r);
-    verdict_print(c, &verdict);
+    verdict_print(c, &verdict, report);
     return verdict.valid && (c->key == NULL || verdict.trusted) ? CLI_DONE : CLI_REFUSED;
 }

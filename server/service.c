@@ -227,6 +227,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
 #define METHODS(M) \
     M(answers_ask, ROLE_USER, "Answers/Ask") \
     M(answers_search, ROLE_USER, "Answers/Search") \
+    M(answers_score, ROLE_USER, "Answers/Score") \
     M(documents_put, ROLE_USER, "Documents/Put") \
     M(documents_get, ROLE_USER, "Documents/Get") \
     M(documents_list, ROLE_USER, "Documents/List") \
@@ -238,6 +239,7 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(erasure_list, ROLE_USER, "Erasure/ListErasures") \
     M(auditing_head, ROLE_ADMIN, "Erasure/GetLogHead") \
     M(auditing_list, ROLE_ADMIN, "Erasure/ListLog") \
+    M(auditing_record, ROLE_USER, "Erasure/RecordAudit") \
     M(access_create_tenant, ROLE_OPERATOR, "Access/CreateTenant") \
     M(access_create_user, ROLE_ADMIN, "Access/CreateUser") \
     M(access_create_group, ROLE_ADMIN, "Access/CreateGroup") \

@@ -72,9 +72,9 @@ MUST_USE result request_erase_subject(request *q, const struct Lethe__V1__Confir
                                       struct Lethe__V1__EraseResponse *response);
 
 /* The methods, by file. */
-method_fn answers_ask, answers_search;
+method_fn answers_ask, answers_search, answers_score;
 method_fn documents_put, documents_get, documents_list, documents_share, documents_unshare;
-method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list;
+method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list, auditing_record;
 method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
     access_issue_token, access_revoke_token, access_whoami;
 method_fn admin_stats, admin_backup, admin_set_quota;

@@ -7,6 +7,7 @@
 
 #include "mutant.h"
 
+#include <math.h>
 #include <string.h>
 
 result session_label(const retrieval_hit *hits, size_t count, ifc_label *out)
@@ -196,41 +197,109 @@ static result write_answer(const reading *g, model_seq *seq, float *logits, outl
     return outlet_emit(o, o->answer.size);
 }
 
-result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
-                        const session_request *request, arena *a, session_answer *out)
+/* The prompt read: the state behind it, its last logits, and the label of all that. */
+typedef struct { ifc_label *label; prompt prompt; model_seq *seq; float *logits; } started;
+
+/* Whatever it returns, the sequence is the caller's to close. */
+static result read_start(const reading *g, arena *a, started *out)
 {
-    const reading g = {m, s, cache, keys, request};
-    const model_info *info = model_describe(m);
+    const session_request *request = g->request;
     memset(out, 0, sizeof *out);
     ASSERT(request->hit_count <= SEARCH_K_MAX);
-    ifc_label *label = arena_alloc(a, sizeof *label);
+    out->label = arena_alloc(a, sizeof *out->label);
     bytes *passages = arena_alloc_array(a, request->hit_count + 1, sizeof *passages);
-    float *logits = arena_alloc_array(a, info->vocab_size, sizeof *logits);
-    if (label == NULL || passages == NULL || logits == NULL) return arena_check(a);
-    TRY(session_label(request->hits, request->hit_count, label));
+    out->logits = arena_alloc_array(a, model_describe(g->engine)->vocab_size, sizeof *out->logits);
+    if (out->label == NULL || passages == NULL || out->logits == NULL) return arena_check(a);
+    TRY(session_label(request->hits, request->hit_count, out->label));
     for (size_t i = 0; i < request->hit_count; i++)
         passages[i] = ifc_labeled_compute(request->hits[i].text);
     const prompt_options options = {request->question_first, request->repeats,
                                     request->context_tokens_max};
-    prompt p;
-    TRY(prompt_build(model_tokenizer(m), passages, request->hit_count, bytes_str(request->question),
-                     &options, a, &p));
-    out->input_tokens = p.count;
+    TRY(prompt_build(model_tokenizer(g->engine), passages, request->hit_count,
+                     bytes_str(request->question), &options, a, &out->prompt));
+    TRY(model_seq_open(&out->seq, g->engine));
+    return read_prompt(g, out->seq, &out->prompt, out->logits);
+}
 
-    outlet o = {.request = request, .label = label};
+result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
+                        const session_request *request, arena *a, session_answer *out)
+{
+    const reading g = {m, s, cache, keys, request};
+    started begun;
+    memset(out, 0, sizeof *out);
+    outlet o = {.request = request};
     arena_open(&o.scratch, 256 << 10);
     buf_init(&o.answer, (size_t)request->tokens_max * 256 + 4096);
-    model_seq *seq = NULL;
-    result r = model_seq_open(&seq, m);
-    if (is_ok(r)) r = read_prompt(&g, seq, &p, logits);
-    if (is_ok(r)) r = write_answer(&g, seq, logits, &o, out);
+    result r = read_start(&g, a, &begun);
+    o.label = begun.label;
+    out->input_tokens = begun.prompt.count;
+    if (is_ok(r)) r = write_answer(&g, begun.seq, begun.logits, &o, out);
     if (is_ok(r)) {
-        out->answer = ifc_labeled_make(a, label, buf_bytes(&o.answer));
+        out->answer = ifc_labeled_make(a, begun.label, buf_bytes(&o.answer));
         if (out->answer == NULL) r = arena_check(a);
     }
-    model_seq_close(&seq);
+    model_seq_close(&begun.seq);
     buf_free(&o.answer);
     arena_close(&o.scratch);
+    return r;
+}
+
+/* ---- scoring a given continuation -------------------------------------------------------------------- */
+/* In float64 and in the vocabulary's order: the same bits every time. */
+static session_token_score score_of(const float *logits, uint32_t vocab, uint32_t token)
+{
+    double most = -INFINITY, sum = 0, mean = 0, square = 0;
+    for (uint32_t i = 0; i < vocab; i++)
+        if ((double)logits[i] > most) most = (double)logits[i];
+    for (uint32_t i = 0; i < vocab; i++) sum += exp((double)logits[i] - most);
+    double norm = most + log(sum);
+    for (uint32_t i = 0; i < vocab; i++) {
+        double l = (double)logits[i] - norm, p = exp(l);
+        if (p > 0) {
+            mean += p * l;
+            square += p * l * l;
+        }
+    }
+    double variance = square - mean * mean;
+    return (session_token_score){(float)model_log_prob(logits, vocab, token), (float)mean,
+                                 (float)sqrt(variance > 0 ? variance : 0)};
+}
+
+static result score_tokens(const reading *g, const started *begun, const uint32_t *tokens, size_t count,
+                           session_token_score *out)
+{
+    const model_info *info = model_describe(g->engine);
+    for (size_t i = 0; i < count; i++) {
+        out[i] = score_of(begun->logits, info->vocab_size, tokens[i]);
+        if (i + 1 == count) break;
+        TRY(ifc_context_alive(g->request->context));
+        TRY(scheduler_decode(g->steps, begun->seq, tokens[i], begun->logits));
+    }
+    return OK;
+}
+
+result session_score(const model *m, scheduler *s, state_cache *cache, keytree *keys,
+                     const session_request *request, bytes continuation, size_t tokens_max, arena *a,
+                     session_scores *out)
+{
+    const reading g = {m, s, cache, keys, request};
+    started begun;
+    uint32_t *tokens;
+    memset(out, 0, sizeof *out);
+    TRY(tokenizer_encode(model_tokenizer(m), continuation, false, a, &tokens, &out->count));
+    if (out->count == 0 || out->count > tokens_max)
+        return fail(E_INVALID, "continuation: 1 to %zu tokens", tokens_max);
+    session_token_score *scores = arena_alloc_array(a, out->count, sizeof *scores);
+    if (scores == NULL) return arena_check(a);
+    result r = read_start(&g, a, &begun);
+    out->input_tokens = begun.prompt.count;
+    if (is_ok(r)) r = score_tokens(&g, &begun, tokens, out->count, scores);
+    if (is_ok(r)) {
+        if (MUTANT(scores_unlabelled)) ifc_label_public(begun.label);
+        out->scores = ifc_labeled_make(a, begun.label, bytes_of(scores, out->count * sizeof *scores));
+        if (out->scores == NULL) r = arena_check(a);
+    }
+    model_seq_close(&begun.seq);
     return r;
 }
 

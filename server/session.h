@@ -71,6 +71,21 @@ MUST_USE result session_label(const retrieval_hit *hits, size_t count, ifc_label
 MUST_USE result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
                                  const session_request *request, arena *a, session_answer *out);
 
+/* The continuation's tokens under the generator, teacher-forced behind the prompt that session_generate
+ * would read. Each token's log-probability, and the mean and standard deviation of the log-probability
+ * over the vocabulary. Bit-identical whoever else is being served. Of the request, what concerns writing
+ * (tokens_max, sampling, stop, emit) is not looked at. */
+typedef struct { float log_prob, mean, deviation; } session_token_score;
+typedef struct {
+    const ifc_labeled *scores;             /* session_token_score, one a token; in the arena */
+    size_t count;
+    uint64_t input_tokens;
+} session_scores;
+/* E_INVALID: no token, or more than tokens_max. */
+MUST_USE result session_score(const model *m, scheduler *s, state_cache *cache, keytree *keys,
+                              const session_request *request, bytes continuation, size_t tokens_max,
+                              arena *a, session_scores *out);
+
 /* The extractive reader: the sentence of the passages that best supports an answer, verbatim, with its
  * exact span. supported is false when no word of the question occurs in any. */
 typedef struct {

@@ -16,7 +16,7 @@ GUARDS = {
     "erase_keeps_root": "keytree", "erase_keeps_path": "keytree", "ack_before_commit": "store",
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
-    "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session",
+    "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "absence_unchecked": "absence",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",

@@ -1,5 +1,5 @@
-/* Receipts from anywhere: there is a verdict, and a trusted one is never made up. */
-#include "server/receipt.h"
+/* Receipts, heads and reports from anywhere: there is a verdict, and a trusted one is never made up. */
+#include "server/audit_report.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -13,5 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(!audit_head_verify(bytes_of(data, size), &head, &tenant, signer) || size > 200);
     ASSERT(!verdict.trusted);
     ASSERT(verdict.valid || verdict.reason[0] != 0);
+    audit_report_verify(bytes_of(data, size), key, &verdict);
+    ASSERT(!verdict.trusted && (verdict.valid || verdict.reason[0] != 0));
     return 0;
 }

@@ -356,6 +356,118 @@ static void together_as_alone(void)
     }
 }
 
+/* ---- scores ---------------------------------------------------------------------------------------------- */
+static const char CONTINUATION[] = " Jorn, who died in 1871.";
+
+static result score(asked *q, session_scores *out)
+{
+    return session_score(engine, steps, NULL, keys, &q->request, bytes_str(CONTINUATION), 64, q->mem, out);
+}
+
+/* The scores as they come through the gate; in q's buffer. */
+static const session_token_score *released(asked *q, const session_scores *scores)
+{
+    buf_clear(&q->streamed);
+    CHECK_OK(ifc_gate_release(q->context, scores->scores, &q->streamed));
+    CHECK(q->streamed.size == scores->count * sizeof(session_token_score));
+    return (const session_token_score *)(const void *)q->streamed.data;
+}
+
+/* Token by token what the engine gives when it is asked directly, with no scheduler and no decoding. */
+static void scores_are_the_engines(void)
+{
+    asked *q = ask_begin(ada, "Who was the miller?");
+    uint32_t vocab = model_describe(engine)->vocab_size, *tokens;
+    float *logits = arena_alloc_array(q->mem, vocab, sizeof *logits);
+    bytes passages[2] = {ifc_labeled_compute(q->hits[0].text), ifc_labeled_compute(q->hits[1].text)};
+    const prompt_options o = {false, 2, 950};
+    size_t count;
+    prompt p;
+    session_scores scores;
+    CHECK_OK(score(q, &scores));
+    CHECK_OK(prompt_build(model_tokenizer(engine), passages, 2, bytes_str(q->request.question), &o, q->mem, &p));
+    CHECK_OK(tokenizer_encode(model_tokenizer(engine), bytes_str(CONTINUATION), false, q->mem, &tokens, &count));
+    NEED(count == scores.count && count > 3 && scores.input_tokens == p.count);
+    const session_token_score *got = released(q, &scores);
+    double sum = 0, direct = 0;
+    for (size_t i = 0; i < count; i++) {
+        model_seq *seq;
+        CHECK_OK(model_seq_open(&seq, engine));
+        uint32_t *all = arena_alloc_array(q->mem, p.count + i, sizeof *all);
+        memcpy(all, p.tokens, p.count * sizeof *all);
+        memcpy(all + p.count, tokens, i * sizeof *all);
+        CHECK_OK(model_prefill(seq, all, p.count + i, logits, NULL, NULL));
+        float one = (float)model_log_prob(logits, vocab, tokens[i]);
+        CHECK(memcmp(&one, &got[i].log_prob, sizeof one) == 0);
+        CHECK(got[i].log_prob <= 0 && got[i].mean < 0 && got[i].deviation > 0);
+        sum += (double)got[i].log_prob;
+        direct += (double)one;
+        model_seq_close(&seq);
+    }
+    CHECK(memcmp(&sum, &direct, sizeof sum) == 0 && sum < 0);
+    /* A continuation that is none, and one that is too long. */
+    CHECK_FAILS(session_score(engine, steps, NULL, keys, &q->request, bytes_str(""), 64, q->mem, &scores), E_INVALID);
+    CHECK_FAILS(session_score(engine, steps, NULL, keys, &q->request, bytes_str(CONTINUATION), count - 1, q->mem,
+                              &scores), E_INVALID);
+    ask_end(q);
+}
+
+/* Scores bear the passages' labels: they go where the text may go, and nowhere else. */
+static void scores_are_labelled(void)
+{
+    asked *q = ask_begin(ada, "Who?"), *other = ask_begin(bob, "Who?");
+    session_scores scores;
+    CHECK_OK(score(q, &scores));
+    CHECK(ifc_label_equal(ifc_labeled_label(scores.scores), ifc_labeled_label(q->hits[0].text)));
+    CHECK(!is_ok(ifc_gate_release(other->context, scores.scores, &other->streamed)) && other->streamed.size == 0);
+    /* Closed book: nothing was read, anybody may see it. */
+    q->request.hit_count = 0;
+    CHECK_OK(score(q, &scores));
+    CHECK_OK(ifc_gate_release(other->context, scores.scores, &other->streamed));
+    ask_end(q);
+    ask_end(other);
+}
+
+static void *score_run(void *arg)
+{
+    asked *q = arg;
+    session_scores scores;
+    if (!is_ok(score(q, &scores))) return arg;
+    buf_clear(&q->streamed);
+    return is_ok(ifc_gate_release(q->context, scores.scores, &q->streamed)) ? NULL : arg;
+}
+
+/* Bit by bit the same alone and among fifteen others; and from a cached state. */
+static void scores_together_as_alone(void)
+{
+    pthread_t threads[16];
+    for (int i = 0; i < 16; i++) {
+        crowd[i] = ask_begin(i % 4 ? bob : ada, i % 4 ? "When did it burn, and what did it cost?" : "Who?");
+        ASSERT(pthread_create(&threads[i], NULL, i % 2 ? crowd_run : score_run, crowd[i]) == 0);
+    }
+    for (int i = 0; i < 16; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        CHECK(failed == NULL);
+    }
+    state_cache *cache;
+    state_cache_open(&cache, 1 << 20);
+    for (int i = 0; i < 3; i++) {
+        asked *alone = ask_begin(ada, "Who?");
+        session_scores scores;
+        CHECK_OK(session_score(engine, steps, i ? cache : NULL, keys, &alone->request, bytes_str(CONTINUATION), 64,
+                               alone->mem, &scores));
+        (void)released(alone, &scores);
+        CHECK(same(alone, crowd[0]) && same(alone, crowd[4]));
+        ask_end(alone);
+    }
+    state_cache_figures figures;
+    state_cache_figures_now(cache, &figures);
+    CHECK(figures.hits == 1);
+    state_cache_close(&cache);
+    for (int i = 0; i < 16; i++) ask_end(crowd[i]);
+}
+
 int main(void)
 {
     setup();
@@ -369,6 +481,9 @@ int main(void)
     RUN(stop_sequences_cut);
     RUN(earliest_stop_cuts);
     RUN(together_as_alone);
+    RUN(scores_are_the_engines);
+    RUN(scores_are_labelled);
+    RUN(scores_together_as_alone);
     scheduler_close(&steps);
     model_close(&engine);
     keytree_close(&keys);
