@@ -39,6 +39,9 @@ typedef struct {
 void holding_init(holding *h, uint32_t dimensions);
 void holding_clear(holding *h);                           /* wipes */
 holding_document *holding_find(const holding *h, id128 id);        /* NULL when absent */
+/* The document, or where it is absent the one beside it in the order of ids; NULL when there is none. One path whether
+ * it is there or not. */
+const holding_document *holding_near(const holding *h, id128 id, bool *present);
 /* Removes rows and words, wiping them; an empty compartment goes. Absent is fine. */
 void holding_remove(holding *h, id128 id);
 
