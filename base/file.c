@@ -1,5 +1,6 @@
 #include "internal.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -174,4 +175,38 @@ result file_destroy(const char *path)
     if (unlink(path) != 0 && errno != ENOENT)
         return fail_errno("cannot remove %.100s", path_name(path));
     return fsync_parent(path);
+}
+
+/* Plain decimal without leading zeros, from 1: other names (temporary files) are not ours. */
+static uint64_t number_of(const char *name, const char *prefix)
+{
+    size_t skip = strlen(prefix), digits = 0;
+    uint64_t value = 0;
+    if (strncmp(name, prefix, skip) != 0 || name[skip] == '0') return 0;
+    for (const char *at = name + skip; *at != '\0'; at++, digits++) {
+        if (*at < '0' || *at > '9' || digits >= 18) return 0;
+        value = value * 10 + (uint64_t)(*at - '0');
+    }
+    return value;
+}
+
+result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t max, size_t *count)
+{
+    *count = 0;
+    DIR *d = opendir(dir);
+    if (d == NULL && (errno == ENOENT || errno == ENOTDIR))
+        return fail(E_NOT_FOUND, "no such folder");
+    if (d == NULL) return fail_errno("cannot list the folder %s", dir);
+    size_t n = 0;
+    const struct dirent *entry;
+    while ((entry = readdir(d)) != NULL) {
+        uint64_t value = number_of(entry->d_name, prefix);
+        if (value == 0 || n == max) continue;
+        size_t at = n++;
+        for (; at > 0 && out[at - 1] > value; at--) out[at] = out[at - 1];
+        out[at] = value;
+    }
+    closedir(d);
+    *count = n;
+    return OK;
 }
