@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 enum { BLOCK = 64 * 1024 };
+static const char TEMPORARY[] = ".tmp";
 
 static result not_regular(const char *path)
 {
@@ -116,7 +117,7 @@ result file_write_atomic(const char *path, bytes content, unsigned mode)
     uint8_t random[8];
     random_bytes(random, sizeof random);
     hex_encode(random, sizeof random, suffix);
-    int n = snprintf(temporary, sizeof temporary, "%s.%s.tmp", path, suffix);
+    int n = snprintf(temporary, sizeof temporary, "%s.%s%s", path, suffix, TEMPORARY);
     if (n < 0 || (size_t)n >= sizeof temporary) return fail(E_INVALID, "the path is too long");
     result r = write_temporary(temporary, path, content, mode);
     if (is_ok(r) && rename(temporary, path) != 0)
@@ -209,4 +210,22 @@ result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t ma
     closedir(d);
     *count = n;
     return OK;
+}
+
+result dir_sweep(const char *dir, const char *prefix)
+{
+    DIR *d = opendir(dir);
+    if (d == NULL) return fail_errno("cannot list the folder %s", dir);
+    const struct dirent *entry;
+    result r = OK;
+    while (is_ok(r) && (entry = readdir(d)) != NULL) {
+        char path[PATH_MAX];
+        size_t n = strlen(entry->d_name), skip = strlen(prefix);
+        if (n < skip + sizeof TEMPORARY - 1 || strncmp(entry->d_name, prefix, skip) != 0 ||
+            strcmp(entry->d_name + n - (sizeof TEMPORARY - 1), TEMPORARY) != 0) continue;
+        r = path_join(path, sizeof path, dir, entry->d_name);
+        if (is_ok(r)) r = file_destroy(path);
+    }
+    closedir(d);
+    return r;
 }

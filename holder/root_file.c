@@ -147,6 +147,7 @@ result root_file_open(root_holder **out, const char *dir, bool create)
     f->dir = mem_strdup(dir);
     f->lock_fd = -1;
     result r = folder_lock(f);
+    if (is_ok(r)) r = dir_sweep(dir, "root.");
     if (is_ok(r)) *out = &f->head;
     else file_close(&f->head);
     return r;

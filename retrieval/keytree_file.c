@@ -25,6 +25,7 @@ result kt_folder_open(kt_folder *folder, const char *dir, bool create)
     if (folder->fd < 0) return fail_errno("cannot open the key tree's pages");
     if (flock(folder->fd, LOCK_EX | LOCK_NB) != 0)
         return fail(E_PRECONDITION, "the key tree is in use by another process");
+    TRY(dir_sweep(dir, "head."));
     return create ? file_fsync_dir(dir) : OK;
 }
 

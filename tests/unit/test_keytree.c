@@ -820,6 +820,27 @@ static void holder_that_fails(void)
 
 /* The folder of heads cannot be written: nothing acknowledged is lost, and it goes on
  * afterwards. */
+/* A crash between a temporary file and its rename: the next start takes it away, and nothing else. */
+static void leftovers_go(void)
+{
+    static const char *const LEFT[] = {"root/root.2.0011223344556677.tmp", "mirror/head.1.00aa.tmp",
+                                       "keytree/head.2.8899aabbccddeeff.tmp", "keytree/notes.txt"};
+    house h;
+    char path[600];
+    house_new(&h, true);
+    house_close(&h);
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", h.base, LEFT[i]);
+        CHECK_OK(file_write_atomic(path, bytes_str("left"), 0600));
+    }
+    CHECK_OK(house_open(&h, false, true));
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", h.base, LEFT[i]);
+        CHECK((access(path, F_OK) == 0) == (i == 3));
+    }
+    house_end(&h);
+}
+
 static void head_that_cannot_be_written(void)
 {
     house h;
@@ -927,6 +948,7 @@ int main(void)
     RUN(flipped_bits);
     RUN(swapped_slots);
     RUN(holder_that_fails);
+    RUN(leftovers_go);
     RUN(head_that_cannot_be_written);
     RUN(refusals);
     RUN(readers_beside_a_writer);
