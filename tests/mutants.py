@@ -43,7 +43,7 @@ def passes(build, test, mutant):
 
 def in_sources():
     found = set()
-    for folder in ("base", "ifc", "acl", "retrieval", "model", "server"):
+    for folder in ("base", "holder", "ifc", "acl", "retrieval", "model", "server"):
         for where, _, names in os.walk(os.path.join(ROOT, folder)):
             for name in names:
                 if name.endswith((".c", ".h", ".cpp")) and name != "mutant.h":
