@@ -255,7 +255,7 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
     return OK;
 }
 
-static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
+static result ask_admitted(request *q, Lethe__V1__AskRequest *m, bool repeats)
 {
     state_cache_figures figures = {0};
     if (q->h->states) state_cache_figures_now(q->h->states, &figures);
@@ -268,6 +268,7 @@ static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
     final.usage = &usage;
     final.mode = (char *)"none";
     final.end_reason = (char *)"none";
+    if (repeats) final.notice = (char *)REPEATS_NOTICE;
     final.citations = arena_alloc_array(q->mem, read.count + 1, sizeof *final.citations);
     if (final.citations == NULL) return arena_check(q->mem);
     const ifc_labeled *answer = NULL;
@@ -284,8 +285,10 @@ result answers_ask(request *q)
     TRY(request_receive(q, &lethe__v1__ask_request__descriptor, &m));
     TRY(check_request(q, m));
     TRY(request_audience(q, m->audience));
+    bool repeats;
+    TRY(retrieval_tombstones_check(q->h->stores, q->who.tenant, q->who.principal, bytes_str(m->question), &repeats));
     TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));
-    result r = ask_admitted(q, m);
+    result r = ask_admitted(q, m, repeats);
     acl_leave(q->h->access, q->who.principal, ACL_ANSWER);
     return r;
 }

@@ -123,5 +123,5 @@ result request_erase_subject(request *q, const Lethe__V1__ConfirmedSubject *m, b
         if (found.all[i].likely && !listed(items, count, found.all[i].document))
             response->remaining[response->n_remaining++] = request_id(q, found.all[i].document);
     if (MUTANT(subject_erases_first_only)) count = 1;
-    return request_erase_documents(q, items, count, true, receipt, salt, target);
+    return request_erase_documents(q, items, count, ERASURE_SUBJECT, receipt, salt, target);
 }
