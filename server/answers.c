@@ -13,8 +13,8 @@ enum { FRAME_BYTES = 64, FRAME_TEXT_MAX = 60, STOP_COUNT_MAX = 8, STOP_MAX = 64,
 typedef struct { retrieval_hit *hits; char **paths; size_t count; } passages;
 
 /* ---- passages ------------------------------------------------------------------------------------------ */
-/* Searches, marks the call with what it read, and makes sure that nothing of it was fenced in between:
- * an erasure cancels marked calls, and one that came before the mark shows here. */
+/* Marked first with all that may count, and then with what was read: an erasure that comes later cancels the call,
+ * and one that came earlier has taken its documents out before the search. */
 static result search_marked(request *q, const char *query, uint32_t k, search_mode mode,
                             passages *out)
 {
@@ -24,7 +24,7 @@ static result search_marked(request *q, const char *query, uint32_t k, search_mo
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
     if (sources == NULL || info == NULL) return arena_check(q->mem);
     for (int attempt = 0; attempt < SEARCH_TRIES; attempt++) {
-        TRY(request_mark(q, NULL, 0));
+        TRY(request_search_mark(q, &q->scope));
         TRY(retrieval_search(q->h->stores, &q->scope, query, k, mode, q->mem, hits, count));
         for (size_t i = 0; i < *count; i++)
             sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};

@@ -500,7 +500,7 @@ static result list_look_again(void *ctx, const retrieval_document *info)
 static result list_marked(request *q, listing *l)
 {
     for (int attempt = 0; attempt < LIST_TRIES; attempt++) {
-        TRY(request_mark(q, NULL, 0));
+        TRY(request_search_mark(q, &q->scope));
         l->count = l->seen = 0;
         l->more = false;
         TRY(retrieval_list(q->h->stores, &q->scope, list_visit, l));

@@ -54,10 +54,25 @@ static result tombstones_leave(house *h, const intent *i)
 }
 
 /* ---- 2 and 3: fence and wipe ------------------------------------------------------------------------ */
-static result fence_owner(house *h, id128 tenant, id128 owner, const intent *i)
+static void label_take(void *ctx, id128 owner, const ifc_label *label)
 {
-    size_t count, first = intent_documents_of(i, owner, &count);
-    return retrieval_fence(h->stores, tenant, owner, i->documents + first, count);
+    intent *i = ctx;
+    i->labels = mem_realloc(i->labels, (i->label_count + 1) * sizeof *i->labels);
+    fenced_label *to = &i->labels[i->label_count++];
+    to->owner = owner;
+    to->known = label != NULL;
+    if (label) to->label = *label;
+}
+
+/* A tenant's calls are cancelled all: their labels do not matter. */
+static result fence_owners(house *h, intent *i)
+{
+    for (size_t n = 0; n < i->owner_count; n++) {
+        size_t count, first = intent_documents_of(i, i->owners[n], &count);
+        TRY(retrieval_fence(h->stores, i->request.tenant, i->owners[n], i->documents + first, count,
+                            i->request.kind == ERASE_TENANT ? NULL : label_take, i));
+    }
+    return OK;
 }
 
 static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
@@ -72,7 +87,22 @@ static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
     return retrieval_wipe(h->stores, tenant, owner, i->documents + first, count);
 }
 
-/* A call that reads of the erased, or is the erased's own. */
+/* May the erased be in the call's numbers? Only if it was permitted: another's private document changes nothing. */
+static bool call_counted(const call_sources *call, const intent *i)
+{
+    for (size_t l = 0; call->scope != NULL && l < i->label_count; l++) {
+        const fenced_label *gone = &i->labels[l];
+        bool looked = false;
+        for (size_t o = 0; o < call->scope->owner_count; o++)
+            looked = looked || id_equal(call->scope->owners[o], gone->owner);
+        if (!looked) continue;
+        if (!gone->known || MUTANT(cancel_ignores_labels)) return true;
+        if (ifc_context_permits(call->scope->context, &gone->label)) return true;
+    }
+    return false;
+}
+
+/* A call that reads of the erased, may have counted it, or is the erased's own. */
 static bool call_touched(void *ctx, const void *mark)
 {
     const intent *i = ctx;
@@ -81,6 +111,7 @@ static bool call_touched(void *ctx, const void *mark)
     if (!id_equal(call->tenant, q->tenant)) return false;
     if (q->kind == ERASE_TENANT) return true;
     if (q->kind == ERASE_OWNER && id_equal(call->principal, q->owner)) return true;
+    if (call_counted(call, i)) return true;
     for (size_t s = 0; s < call->count; s++) {
         const state_source *source = &call->sources[s];
         if (q->kind == ERASE_OWNER && id_equal(source->owner, q->owner)) return true;
@@ -107,7 +138,7 @@ static result fence(house *h, intent *i)
         TRY(acl_fence(h->access, i->request.tenant, i->request.owner));
     if (i->request.kind == ERASE_TENANT) TRY(acl_fence(h->access, i->request.tenant, (id128){{0}}));
     TRY(owners_refresh(h, i));
-    TRY(each_owner(h, i, fence_owner));
+    TRY(fence_owners(h, i));
     if (h->rpc) rpc_server_cancel(h->rpc, call_touched, i);
     return OK;
 }

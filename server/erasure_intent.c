@@ -196,6 +196,7 @@ result intent_destroy(house *h, const intent *i)
 void intent_free(intent *i)
 {
     mem_free(i->owners);
+    mem_free(i->labels);
     mem_free(i->documents);
     mem_free(i->chunk_counts);
     mem_free(i->document_owners);

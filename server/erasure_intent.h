@@ -10,6 +10,8 @@ enum { INTENT_MAX_BYTES = 256 << 20 };   /* a tenant's names all its owners */
 /* Behind its name while it is being destroyed: what ends so is no intent any more. */
 #define INTENT_DONE ".done"
 
+typedef struct { id128 owner; bool known; ifc_label label; } fenced_label;
+
 typedef struct {
     erasure_request request;
     id128 id;
@@ -20,6 +22,8 @@ typedef struct {
     uint32_t *chunk_counts;
     id128 *document_owners;
     size_t document_count;
+    fenced_label *labels;                /* what the fence took away stood under these; in memory only */
+    size_t label_count;
     char path[CONFIG_PATH_MAX];          /* of the intent */
 } intent;
 

@@ -38,13 +38,21 @@ result request_mark(request *q, const state_source *sources, size_t count)
 {
     call_sources *mark = arena_alloc(q->mem, sizeof *mark);
     if (mark == NULL) return arena_check(q->mem);
-    *mark = (call_sources){q->who.tenant, q->who.principal, count, sources};
+    *mark = (call_sources){q->who.tenant, q->who.principal, count, sources, q->searched};
+    if (MUTANT(mark_hits_only)) mark->scope = NULL;
     rpc_call_mark(q->call, mark);
     return OK;
 }
 
+result request_search_mark(request *q, const retrieval_scope *scope)
+{
+    q->searched = scope;
+    return request_mark(q, NULL, 0);
+}
+
 result request_unmark(request *q)
 {
+    q->searched = NULL;
     rpc_call_mark(q->call, NULL);
     return rpc_call_cancelled(q->call) ? fail(E_CANCELLED, "the call was cancelled") : OK;
 }

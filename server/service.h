@@ -20,6 +20,7 @@ typedef struct {
     id128 principals[ACL_GROUPS_MAX + 1];  /* the caller and its groups */
     size_t principal_count;
     retrieval_scope scope;                 /* stores worth looking into, under the context */
+    const retrieval_scope *searched;       /* NULL until request_search_mark */
 } request;
 
 typedef result method_fn(request *q);
@@ -35,6 +36,9 @@ extern const char *const service_names[];
 /* What an erasure cancels this call by: its caller, and what of others it has read (in the arena). Every
  * call is marked from its start, with no sources. */
 MUST_USE result request_mark(request *q, const state_source *sources, size_t count);
+/* Before a search (or count) in this scope, which lives as long as the request and changes no more: until the response is
+ * sent, an erasure of anything that the scope permits cancels the call, for it may be in the numbers. */
+MUST_USE result request_search_mark(request *q, const retrieval_scope *scope);
 /* Before an erasure of one's own, which waits for every marked call that it touches: takes the mark away.
  * E_CANCELLED: another erasure is waiting for this call already. */
 MUST_USE result request_unmark(request *q);

@@ -13,9 +13,12 @@ typedef struct { subject_candidate *all; size_t count; bool truncated; } finding
 /* Among what the caller's principals own, and nothing else. */
 static result find(request *q, const char *text, findings *out)
 {
-    const retrieval_scope own = {q->context, q->principals, q->principal_count};
-    const bool wide = MUTANT(subject_reads_shared);
-    return retrieval_subject(q->h->stores, wide ? &q->scope : &own, text, q->mem, &out->all, &out->count,
+    retrieval_scope *own = arena_alloc(q->mem, sizeof *own);
+    if (own == NULL) return arena_check(q->mem);
+    *own = (retrieval_scope){q->context, q->principals, q->principal_count};
+    if (MUTANT(subject_reads_shared)) *own = q->scope;
+    TRY(request_search_mark(q, own));
+    return retrieval_subject(q->h->stores, own, text, q->mem, &out->all, &out->count,
                              &out->truncated);
 }
 

@@ -143,8 +143,11 @@ MUST_USE result retrieval_subject(retrieval *r, const retrieval_scope *scope, co
 /* Whole owner: document_count 0. Fence: from its return no new read sees the targets, and reads under
  * way have drained. Then wipe: keys, index, lexical structures in memory. Then drop: records or file.
  * Each is idempotent; drop works when keys are gone (after a crash). */
+typedef void retrieval_label_fn(void *ctx, id128 owner, const ifc_label *label);
+/* visit (or NULL) is told each label under which the targets were held until now: searches that it permitted may
+ * have counted them. NULL for a label: a store that cannot be opened; nobody knows. */
 MUST_USE result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
-                                size_t document_count);
+                                size_t document_count, retrieval_label_fn *visit, void *ctx);
 MUST_USE result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                size_t document_count);
 MUST_USE result retrieval_drop(retrieval *r, id128 tenant, id128 owner, const id128 *documents,

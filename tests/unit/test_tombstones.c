@@ -296,7 +296,7 @@ static void erase(house *h, id128 owner, id128 document)
     uint32_t chunks = 1;
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));
-    CHECK_OK(retrieval_fence(h->r, h->tenant, owner, &document, 1));
+    CHECK_OK(retrieval_fence(h->r, h->tenant, owner, &document, 1, NULL, NULL));
     CHECK_OK(keytree_erase(h->keys, &node, 1, NULL, NULL, &done));
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));   /* as after a crash */
     CHECK_OK(retrieval_drop(h->r, h->tenant, owner, &document, &chunks, 1));
