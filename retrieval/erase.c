@@ -4,29 +4,51 @@
 
 static const id128 WHOLE = {{0}};
 
-/* Takes the targets out of an open store's memory. The fence stands already, so that a store
- * which is not open, or opens later, never holds them. */
-static void forget(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
+/* Out of an open store's memory; its write lock is held. */
+static void forget_locked(slot *s, const id128 *documents, size_t count)
 {
-    slot *s;
-    slot_acquire_open(r, tenant, owner, &s);      /* waits for the readers under way */
-    if (s == NULL) return;
-    if (!MUTANT(erase_keeps_index)) {
-        if (count == 0) slot_shut(s);
-        for (size_t i = 0; i < count; i++) holding_remove(&s->memory, documents[i]);
-        slot_measure(s);
-    }
-    slot_release(r, &s);
+    if (MUTANT(erase_keeps_index)) return;
+    if (count == 0) slot_shut(s);
+    for (size_t i = 0; i < count; i++) holding_remove(&s->memory, documents[i]);
+    slot_measure(s);
 }
 
-result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
-                       size_t count)
+static void tell_labels(const slot *s, const id128 *documents, size_t count, retrieval_label_fn *visit, void *ctx)
 {
+    for (uint32_t c = 0; count == 0 && c < s->memory.compartment_count; c++)
+        visit(ctx, s->owner, &s->memory.compartments[c]->label);
+    const compartment **told = mem_alloc_array(count, sizeof *told);
+    size_t n = 0, t;
+    for (size_t i = 0; i < count; i++) {
+        const holding_document *d = holding_find(&s->memory, documents[i]);
+        if (d == NULL) continue;
+        for (t = 0; t < n && told[t] != d->home; t++) {}
+        if (t < n) continue;
+        told[n++] = d->home;
+        visit(ctx, s->owner, &d->home->label);
+    }
+    mem_free(told);
+}
+
+/* A store that is not open is opened for its labels: who searched it before it was closed may still be answering.
+ * Labels, fence and memory change under one lock, so that nobody reads the targets under a label not told. */
+result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count,
+                       retrieval_label_fn *visit, void *ctx)
+{
+    slot *s = NULL;
+    if (visit != NULL) {
+        result opened = slot_acquire(r, tenant, owner, true, false, &s);   /* waits for the readers under way */
+        if (is_ok(opened)) tell_labels(s, documents, count, visit, ctx);
+        else if (opened.code != E_NOT_FOUND) visit(ctx, owner, NULL);
+    }
     if (!MUTANT(erase_keeps_index)) {
         if (count == 0) fence_add(r, tenant, owner, WHOLE);
         for (size_t i = 0; i < count; i++) fence_add(r, tenant, owner, documents[i]);
     }
-    forget(r, tenant, owner, documents, count);
+    if (s == NULL) slot_acquire_open(r, tenant, owner, &s);
+    if (s == NULL) return OK;
+    forget_locked(s, documents, count);
+    slot_release(r, &s);
     return OK;
 }
 
@@ -34,7 +56,11 @@ result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *doc
  * instance. */
 result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
 {
-    forget(r, tenant, owner, documents, count);
+    slot *s;
+    slot_acquire_open(r, tenant, owner, &s);
+    if (s == NULL) return OK;
+    forget_locked(s, documents, count);
+    slot_release(r, &s);
     return OK;
 }
 

@@ -17,14 +17,14 @@ GUARDS = {
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
-    "absence_unchecked": "absence",
+    "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
 }
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
 ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
-             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
+             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only", "cancel_ignores_labels", "statistics_shared", "ids_from_counter",
              "receipt_shows_global_epoch"}
 
 
