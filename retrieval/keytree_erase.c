@@ -224,12 +224,13 @@ static result erase_locked(erasure *e, id128 tenant, keytree_erasure *out)
     TRY_TO(r, prepare(e, out), out);
     if (e->count > 0)
         TRY_TO(r, commit_tenant(kt, &kt->now->head.root, tenant, out->subtree_before), out);
+    if (MUTANT(root_destroyed_early)) TRY_TO(r, destroy_root(e), out);
     TRY_TO(r, write_tree(e), out);
     if (e->count > 0)
         TRY_TO(r, commit_tenant(kt, &e->next->head.root, tenant, out->subtree_after), out);
     out->pages_written = (uint32_t)e->txn.written_count;
     step_done(e, 5, "new key tree written and verified");
-    TRY_TO(r, destroy_root(e), out);
+    if (!MUTANT(root_destroyed_early)) TRY_TO(r, destroy_root(e), out);
     *kt->now = *e->next;
     kt_txn_commit(&e->txn);
     out->epoch_after = kt->now->head.epoch;

@@ -425,8 +425,9 @@ static result carry_out_steps(house *h, intent *i, buf *receipt)
     TRY(destroy_keys(h, i, &keys));
     TRY(drop(h, i));
     step_done(NULL, 7, "unlink");
+    if (MUTANT(intent_dropped_early)) TRY(intent_destroy(h, i));
     TRY(receipt_write(h, i, &keys, receipt));
-    TRY(intent_destroy(h, i));
+    if (!MUTANT(intent_dropped_early)) TRY(intent_destroy(h, i));
     step_done(NULL, 8, "receipt");
     return OK;
 }

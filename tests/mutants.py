@@ -22,10 +22,11 @@ GUARDS = {
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
 }
-# Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
+# Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py, tests/crash/mutants.py.
 ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
-             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only", "cancel_ignores_labels", "statistics_shared", "ids_from_counter",
-             "receipt_shows_global_epoch"}
+             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only",
+             "cancel_ignores_labels", "statistics_shared", "ids_from_counter", "receipt_shows_global_epoch",
+             "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn"}
 
 
 def passes(build, test, mutant):
