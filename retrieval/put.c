@@ -183,7 +183,10 @@ static result write_all(slot *s, size_t count, prepared *all)
     }
     result done = n == 0 ? OK : store_put(s->disk, documents, n);
     if (is_ok(done) && n > 0) {
-        for (size_t i = 0; i < n; i++) holding_remove(&s->memory, additions[i].header->id);
+        id128 *ids = mem_alloc_array(n, sizeof *ids);
+        for (size_t i = 0; i < n; i++) ids[i] = additions[i].header->id;
+        holding_remove_many(&s->memory, ids, n);
+        mem_free(ids);
         /* Should the memory fail, what is durable stays so: the store is read again when next
          * used. */
         if (is_ok(holding_add(&s->memory, additions, n))) slot_measure(s);

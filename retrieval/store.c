@@ -138,6 +138,12 @@ void store_close(store **out)
     mem_free(s);
 }
 
+void store_forget(store *s)
+{
+    secure_free(s->index_key);
+    s->index_key = NULL;
+}
+
 static result put_value(store *s, kv_txn *txn, index_key key, bytes value)
 {
     if (!MUTANT(ack_before_commit)) return kv_put(txn, key_bytes(&key), value);

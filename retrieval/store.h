@@ -33,6 +33,8 @@ typedef struct { uint64_t start, end; bytes text; const float *vector; } store_c
 MUST_USE result store_open(store **out, const char *path, keytree *kt, id128 tenant, id128 owner,
                            uint32_t dimensions, size_t map_max_bytes, bool create);
 void store_close(store **s);
+/* Wipes its key: from now on it can only be closed. */
+void store_forget(store *s);
 /* Durably writes documents (header and chunks each) in one transaction; keys must be in the tree.
  * Overwrites a document of the same id (an interrupted or repeated put). */
 typedef struct { store_header header; const store_chunk *chunks; } store_document;

@@ -64,13 +64,42 @@ static void label_take(void *ctx, id128 owner, const ifc_label *label)
     if (label) to->label = *label;
 }
 
-/* A tenant's calls are cancelled all: their labels do not matter. */
+typedef struct { id128 tenant, owner; bool found; } store_use;
+
+static bool looks_into(const call_sources *call, id128 owner)
+{
+    for (size_t o = 0; call->scope != NULL && o < call->scope->owner_count; o++)
+        if (id_equal(call->scope->owners[o], owner)) return true;
+    return false;
+}
+
+static bool note_use(void *ctx, const void *mark)
+{
+    store_use *use = ctx;
+    const call_sources *call = mark;
+    use->found = use->found || (id_equal(call->tenant, use->tenant) && looks_into(call, use->owner));
+    return false;                        /* looked at, not cancelled */
+}
+
+/* Does a call under way look into the owner's store? */
+static bool store_in_use(house *h, id128 tenant, id128 owner)
+{
+    store_use use = {tenant, owner, false};
+    if (h->rpc) rpc_server_cancel(h->rpc, note_use, &use);
+    return use.found;
+}
+
+/* A tenant's calls are cancelled all: their labels do not matter. A call that came between the first look and the
+ * fence, and whose store was closed again, may have read what nobody told the label of. */
 static result fence_owners(house *h, intent *i)
 {
+    bool whole = i->request.kind == ERASE_TENANT;
     for (size_t n = 0; n < i->owner_count; n++) {
-        size_t count, first = intent_documents_of(i, i->owners[n], &count);
-        TRY(retrieval_fence(h->stores, i->request.tenant, i->owners[n], i->documents + first, count,
-                            i->request.kind == ERASE_TENANT ? NULL : label_take, i));
+        id128 tenant = i->request.tenant, owner = i->owners[n];
+        size_t count, first = intent_documents_of(i, owner, &count), told = i->label_count;
+        bool in_use = !whole && store_in_use(h, tenant, owner);
+        TRY(retrieval_fence(h->stores, tenant, owner, i->documents + first, count, in_use, whole ? NULL : label_take, i));
+        if (!whole && !in_use && told == i->label_count && store_in_use(h, tenant, owner)) label_take(i, owner, NULL);
     }
     return OK;
 }
@@ -92,10 +121,7 @@ static bool call_counted(const call_sources *call, const intent *i)
 {
     for (size_t l = 0; call->scope != NULL && l < i->label_count; l++) {
         const fenced_label *gone = &i->labels[l];
-        bool looked = false;
-        for (size_t o = 0; o < call->scope->owner_count; o++)
-            looked = looked || id_equal(call->scope->owners[o], gone->owner);
-        if (!looked) continue;
+        if (!looks_into(call, gone->owner)) continue;
         if (!gone->known || MUTANT(cancel_ignores_labels)) return true;
         if (ifc_context_permits(call->scope->context, &gone->label)) return true;
     }

@@ -145,9 +145,10 @@ MUST_USE result retrieval_subject(retrieval *r, const retrieval_scope *scope, co
  * Each is idempotent; drop works when keys are gone (after a crash). */
 typedef void retrieval_label_fn(void *ctx, id128 owner, const ifc_label *label);
 /* visit (or NULL) is told each label under which the targets were held until now: searches that it permitted may
- * have counted them. NULL for a label: a store that cannot be opened; nobody knows. */
+ * have counted them. NULL for a label: a store that cannot be opened; nobody knows. in_use: a call under way may have
+ * read the store, so that it is opened for its labels where it is not open; else nothing is read from the disk. */
 MUST_USE result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
-                                size_t document_count, retrieval_label_fn *visit, void *ctx);
+                                size_t document_count, bool in_use, retrieval_label_fn *visit, void *ctx);
 MUST_USE result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                size_t document_count);
 MUST_USE result retrieval_drop(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
