@@ -194,13 +194,22 @@ static const char *mirror_of(const config *settings)
     return settings->keytree_mirror[0] ? settings->keytree_mirror : NULL;
 }
 
+static result holder_open(house *h, bool create)
+{
+    const config *c = &h->settings;
+    if (strcmp(c->root_holder, "pkcs11") != 0) return root_file_open(&h->holder, c->root, create);
+    const root_pkcs11_options options = {.module = c->pkcs11_module, .token = c->pkcs11_token,
+                                         .pin_file = c->pkcs11_pin_file};
+    return root_pkcs11_open(&h->holder, &options);
+}
+
 static result create_steps(house *h, const char *tenant, house_created *out)
 {
     char path[CONFIG_PATH_MAX];
     TRY(house_path(&h->settings, "keytree", NULL, path));
     TRY(folders_make(&h->settings));
     TRY(folder_lock(h));
-    TRY(root_file_open(&h->holder, h->settings.root, true));
+    TRY(holder_open(h, true));
     TRY(keytree_create(&h->keys, path, mirror_of(&h->settings), h->holder));
     TRY(key_create(h->keys, SYSTEM, SYSTEM));
     TRY(signing_create(h, out->key_path));
@@ -259,7 +268,7 @@ static result keys_open(house *h)
     if (stat(h->settings.data, &st) != 0)
         return fail(E_NOT_FOUND, "no data folder there; make one with: lethe init --data DIR");
     TRY(folder_lock(h));
-    TRY(root_file_open(&h->holder, h->settings.root, false));
+    TRY(holder_open(h, false));
     TRY(keytree_open(&h->keys, path, mirror_of(&h->settings), h->holder));
     return folders_make(&h->settings);
 }

@@ -18,6 +18,7 @@ GUARDS = {
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "absence_unchecked": "absence",
+    "token_key_readable": "holder", "token_keeps_key": "holder",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",

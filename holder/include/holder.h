@@ -66,4 +66,16 @@ const char *root_holder_note(const root_holder *holder);
  * process). */
 MUST_USE result root_file_open(root_holder **out, const char *dir, bool create);
 
+/* The `pkcs11` holder: RK_e is an AES-256 key object on a token, sensitive and not extractable, labelled
+ * "lethe root key <epoch>"; the token itself seals and opens, by AES-GCM. One data folder a token. At
+ * most 2^32 seals an epoch (random 96-bit nonces). */
+typedef struct {
+    const char *module;                     /* path of the PKCS#11 library */
+    const char *token;                      /* the token's label */
+    const char *pin_file;                   /* mode 0600: the user PIN, one line; locked while open */
+} root_pkcs11_options;
+/* E_NOT_FOUND (no such module, token or PIN file), E_PRECONDITION (PIN wrong or locked, token not
+ * initialised, mechanism missing, in use by another process): each says what to do. */
+MUST_USE result root_pkcs11_open(root_holder **out, const root_pkcs11_options *options);
+
 #endif
