@@ -7,6 +7,7 @@
  * keeps of a destroyed object is the token's affair. */
 #include "holder.h"
 
+#include "holder_lock.h"
 #include "mutant.h"
 
 #include <assert.h>
@@ -16,7 +17,6 @@
 #include <p11-kit/pkcs11.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -419,7 +419,7 @@ static result pin_lock(token_holder *t)
 {
     t->pin_fd = open(t->pin_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (t->pin_fd < 0) return fail(E_NOT_FOUND, "pkcs11_pin_file: cannot open %s", t->pin_path);
-    if (flock(t->pin_fd, LOCK_EX | LOCK_NB) != 0)
+    if (!holder_lock(t->pin_fd))
         return fail(E_PRECONDITION, "the token is in use by another process (it locks pkcs11_pin_file)");
     return OK;
 }

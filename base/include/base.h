@@ -159,5 +159,8 @@ void log_event_fields(log_level level, const char *event, const log_field *field
 /* ---- process hardening ------------------------------------------------------------------------- */
 /* No core dumps, not ptraceable by others, umask 077. */
 void process_harden(void);
+/* All of this process stays in memory, now and later; as far as RLIMIT_MEMLOCK lets it. For small
+ * processes that hold keys. */
+void memory_lock_all(void);
 
 #endif

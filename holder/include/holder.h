@@ -7,6 +7,8 @@
 
 #include "seal.h"
 
+#include <sys/types.h>
+
 /* ROOT_EPOCHS_MAX: an epoch change leaves two keys; a few more are told, so that they are seen. */
 enum { ROOT_PLAIN_MAX_BYTES = 1024, ROOT_SEALED_MAX_BYTES = 2048, ROOT_ASSOCIATED_MAX_BYTES = 256,
        ROOT_EPOCHS_MAX = 16, ROOT_ASSURANCE_MAX_BYTES = 15, ROOT_NOTE_MAX_BYTES = 200 };
@@ -77,5 +79,22 @@ typedef struct {
 /* E_NOT_FOUND (no such module, token or PIN file), E_PRECONDITION (PIN wrong or locked, token not
  * initialised, mechanism missing, in use by another process): each says what to do. */
 MUST_USE result root_pkcs11_open(root_holder **out, const root_pkcs11_options *options);
+
+/* ---- the holder in a process of its own (lethe-keeper) -------------------------------------------- */
+typedef struct {
+    const char *program;                    /* NULL or "": lethe-keeper beside the running program */
+    bool create;                            /* make the root folder */
+    bool sandbox;                           /* the keeper gives up what it does not need */
+    const char *root;                       /* `file`: the root folder */
+    const char *module, *token, *pin_file;  /* `pkcs11`, when module is not NULL */
+    const char *module_state;               /* folder that the module writes to; "": none */
+} root_keeper_options;
+typedef struct { int fd; pid_t pid; } root_keeper_process;      /* fd is not inherited over exec */
+
+/* Starts the keeper; it opens its holder meanwhile. It ends with the thread that called this. */
+MUST_USE result root_keeper_spawn(const root_keeper_options *options, root_keeper_process *out);
+/* Waits for its hello: what opening the holder in there gave. Takes over the process, on failure too:
+ * closing the holder ends it. Once it is gone every verb is E_UNAVAILABLE. */
+MUST_USE result root_keeper_open(root_holder **out, const root_keeper_process *process);
 
 #endif

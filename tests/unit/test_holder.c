@@ -2,11 +2,15 @@
  * with a crash before the commit point, and what a token says when it is not as it should be.
  * The token is SoftHSM's; without it its cases are skipped. */
 #include "holder.h"
+#include "holder/keeper.h"
+#include "holder/keeper_wire.h"
 #include "keytree.h"
 #include "test.h"
 
 #include <dlfcn.h>
 #include <p11-kit/pkcs11.h>
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,16 +20,38 @@ static const char *const MODULES[] = {"/usr/lib/softhsm/libsofthsm2.so",
 static char base[256], root[320], tree[320], pin[320];
 static const char *module;
 
-typedef struct { const char *name, *assurance; result (*open)(root_holder **out); bool token; } kind;
-
-static result open_file(root_holder **out) { return root_file_open(out, root, true); }
-static result open_token(root_holder **out)
-{
-    const root_pkcs11_options options = {.module = module, .token = "lethe", .pin_file = pin};
-    return root_pkcs11_open(out, &options);
-}
-static const kind KINDS[] = {{"file", "file", open_file, false}, {"pkcs11", "hsm", open_token, true}};
+typedef struct { const char *name, *assurance; bool token, keeper; } kind;
+static const kind KINDS[] = {{"file", "file", false, false}, {"pkcs11", "hsm", true, false},
+                             {"keeper, file", "file", false, true}, {"keeper, pkcs11", "hsm", true, true}};
 static const kind *now;
+static pid_t keeper_pid;
+
+static result open_token(root_holder **out, const char *library, const char *token, const char *pin_file)
+{
+    const root_pkcs11_options options = {.module = library, .token = token, .pin_file = pin_file};
+    char state[400];
+    snprintf(state, sizeof state, "%s/tokens", base);
+    const root_keeper_options keeper = {.program = LETHE_KEEPER, .sandbox = true, .module = library,
+                                        .token = token, .pin_file = pin_file, .module_state = state};
+    root_keeper_process process;
+    *out = NULL;
+    if (!now->keeper) return root_pkcs11_open(out, &options);
+    TRY(root_keeper_spawn(&keeper, &process));
+    keeper_pid = process.pid;
+    return root_keeper_open(out, &process);
+}
+
+static result open_now(root_holder **out)
+{
+    const root_keeper_options options = {.program = LETHE_KEEPER, .create = true, .sandbox = true, .root = root};
+    root_keeper_process process;
+    *out = NULL;
+    if (now->token) return open_token(out, module, "lethe", pin);
+    if (!now->keeper) return root_file_open(out, root, true);
+    TRY(root_keeper_spawn(&options, &process));
+    keeper_pid = process.pid;
+    return root_keeper_open(out, &process);
+}
 
 static bool text_write(const char *path, const char *text, unsigned mode)
 {
@@ -76,7 +102,7 @@ static result open_text(root_holder *h, uint64_t epoch, const char *ad, bytes se
 static void seals_and_opens(void)
 {
     root_holder *h = NULL;
-    CHECK_OK(now->open(&h));
+    CHECK_OK(open_now(&h));
     NEED(h != NULL);
     CHECK(strcmp(root_holder_assurance(h), now->assurance) == 0 && root_holder_note(h)[0] != 0);
     buf a, b, big;
@@ -104,7 +130,7 @@ static void seals_and_opens(void)
     CHECK_FAILS(root_open(h, 1, bytes_str(""), bytes_of(block, sizeof block), &big), E_INVALID);
     CHECK_OK(root_seal(h, 1, bytes_of(ad, ROOT_ASSOCIATED_MAX_BYTES), bytes_of(block, ROOT_PLAIN_MAX_BYTES), &big));
     root_holder_close(&h);
-    CHECK_OK(now->open(&h));
+    CHECK_OK(open_now(&h));
     NEED(h != NULL);
     CHECK_OK(open_text(h, 1, "ad", buf_bytes(&b), "text"));
     buf_free(&a);
@@ -118,7 +144,7 @@ static void destroys_for_good(void)
     root_holder *h = NULL;
     uint64_t epochs[4];
     size_t count = 9;
-    CHECK_OK(now->open(&h));
+    CHECK_OK(open_now(&h));
     NEED(h != NULL);
     CHECK_OK(root_epochs(h, epochs, 4, &count));
     CHECK(count == 0);
@@ -146,11 +172,11 @@ static void destroys_for_good(void)
 static void one_process_at_a_time(void)
 {
     root_holder *h = NULL, *second = NULL;
-    CHECK_OK(now->open(&h));
+    CHECK_OK(open_now(&h));
     NEED(h != NULL);
-    CHECK_FAILS(now->open(&second), E_PRECONDITION);
+    CHECK_FAILS(open_now(&second), E_PRECONDITION);
     root_holder_close(&h);
-    CHECK_OK(now->open(&second));
+    CHECK_OK(open_now(&second));
     root_holder_close(&second);
 }
 
@@ -178,7 +204,7 @@ static void crash_between_create_and_destroy(void)
             root_holder *h = NULL;
             keytree *kt = NULL;
             keytree_node nodes[] = {keytree_tenant(id_of(1)), keytree_tenant(id_of(2))};
-            result r = now->open(&h);
+            result r = open_now(&h);
             if (is_ok(r)) r = step == 4 ? keytree_create(&kt, tree, NULL, h) : keytree_open(&kt, tree, NULL, h);
             if (is_ok(r)) r = keytree_add(kt, nodes, 2);
             if (is_ok(r)) r = erase_one(kt, die_at, &step);
@@ -192,7 +218,7 @@ static void crash_between_create_and_destroy(void)
         uint64_t epochs[4], expected = step == 4 ? 1 : step == 5 ? 2 : 4;
         size_t count;
         uint8_t secret[KEY_BYTES];
-        CHECK_OK(now->open(&h));
+        CHECK_OK(open_now(&h));
         NEED(h != NULL);
         CHECK_OK(root_epochs(h, epochs, 4, &count));
         CHECK(count == (step < 6 ? 2u : 1u));                /* the control: there was something to settle */
@@ -217,7 +243,7 @@ static void crash_between_create_and_destroy(void)
 static void token_does_not_tell_its_key(void)
 {
     root_holder *h = NULL;
-    CHECK_OK(now->open(&h));
+    CHECK_OK(open_now(&h));
     NEED(h != NULL);
     CHECK_OK(root_create(h, 7));
     void *library = dlopen(module, RTLD_NOW | RTLD_LOCAL);
@@ -269,28 +295,115 @@ static void says_what_to_do(void)
         root_holder *h = NULL;
         (void)unlink(other);
         if (bad[i].pin != NULL) CHECK(text_write(other, bad[i].pin, bad[i].mode));
-        const root_pkcs11_options options = {.module = bad[i].module, .token = bad[i].token, .pin_file = other};
-        result r = root_pkcs11_open(&h, &options);
+        result r = open_token(&h, bad[i].module, bad[i].token, other);
         CHECK(r.code == bad[i].code && strstr(r.message, bad[i].word) != NULL && h == NULL);
         if (r.code != bad[i].code || strstr(r.message, bad[i].word) == NULL)
             printf("# case %zu: %s %s\n", i, error_code_name(r.code), r.message);
     }
     root_holder *h = NULL;
-    CHECK_OK(now->open(&h));                                 /* nothing of that did harm */
+    CHECK_OK(open_now(&h));                                 /* nothing of that did harm */
     root_holder_close(&h);
     char path[400];
     snprintf(path, sizeof path, "%s/missing.conf", base);
     setenv("SOFTHSM2_CONF", path, 1);
-    result r = now->open(&h);
+    result r = open_now(&h);
     CHECK(!is_ok(r) && h == NULL);
 }
 
-typedef struct { const char *name; void (*run)(void); bool token_only; } holder_case;
+/* ---- keepers only ---- */
+/* It is another process, and nothing takes its place. */
+static void keeper_that_dies(void)
+{
+    root_holder *h = NULL;
+    uint64_t epochs[4];
+    size_t count;
+    CHECK_OK(open_now(&h));
+    NEED(h != NULL);
+    CHECK_OK(root_create(h, 1));
+    CHECK(keeper_pid != getpid() && kill(keeper_pid, SIGKILL) == 0);
+    CHECK_FAILS(root_epochs(h, epochs, 4, &count), E_UNAVAILABLE);
+    CHECK_FAILS(root_create(h, 2), E_UNAVAILABLE);
+    CHECK_FAILS(root_destroy(h, 1), E_UNAVAILABLE);
+    root_holder_close(&h);
+    CHECK_OK(open_now(&h));
+    NEED(h != NULL);
+    CHECK_OK(root_epochs(h, epochs, 4, &count));
+    CHECK(count == 1 && epochs[0] == 1);
+    root_holder_close(&h);
+    CHECK(kill(keeper_pid, 0) != 0);                         /* closing ends it */
+}
+
+/* What the other side may not say: nothing of it is done, and it is not asked again. */
+static void malformed_messages(void)
+{
+    static const char *const REQUESTS[] = {
+        "", "00", "4b5351310100000000000000000000",                               /* HELLO is not for the server */
+        "4b53513102" "0000000000000000" "00000000",                               /* CREATE of epoch 0 */
+        "4b53513102" "0100000000000000" "00000100" "aa",                          /* CREATE with a body */
+        "4b53513103" "0100000000000000" "00000200" "aa",                          /* SEAL, cut off */
+        "4b53513103" "0100000000000000" "00000100" "aabb",                        /* SEAL, too much */
+        "4b53513106" "0100000000000000" "00000000", "4b53513109" "0000000000000000" "00000000",
+    };
+    for (size_t i = 0; i < sizeof REQUESTS / sizeof *REQUESTS; i++) {
+        uint8_t bytes_[64], answer[64];
+        size_t n = strlen(REQUESTS[i]) / 2;
+        int pair[2];
+        root_holder *h = NULL;
+        CHECK(hex_decode(REQUESTS[i], 2 * n, bytes_));
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+        CHECK_OK(root_file_open(&h, root, true));
+        NEED(h != NULL);
+        CHECK(n == 0 || send(pair[0], bytes_, n, 0) == (ssize_t)n);
+        if (n == 0) shutdown(pair[0], SHUT_WR);
+        CHECK(keeper_serve(pair[1], h, OK).code == (n == 0 ? E_OK : E_DATA_LOSS));
+        CHECK(recv(pair[0], answer, sizeof answer, MSG_DONTWAIT) > 0);           /* hello */
+        CHECK(recv(pair[0], answer, sizeof answer, MSG_DONTWAIT) < 0);
+        close(pair[0]);
+        close(pair[1]);
+        root_holder_close(&h);
+    }
+    static const char *const REPLIES[] = {
+        "4b5250310100" "0500" "0466696c65", NULL, "4b52503102000000", "4b5250310600" "0700" "01020304050607",
+        "4b5250310600" "0000" "00", "4b52503106" "0a" "0000", "0000", "4b5250310600" "8800",
+    };
+    for (size_t i = 1; i < sizeof REPLIES / sizeof *REPLIES; i++) {
+        uint8_t said[64];
+        uint64_t epochs[4];
+        size_t count;
+        int pair[2];
+        root_holder *h = NULL;
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+        for (size_t k = 0; k <= i; k += i) {
+            size_t n = REPLIES[k] ? strlen(REPLIES[k]) / 2 : 0;
+            CHECK(n == 0 || (hex_decode(REPLIES[k], 2 * n, said) && send(pair[1], said, n, 0) == (ssize_t)n));
+        }
+        shutdown(pair[1], SHUT_WR);
+        const root_keeper_process process = {.fd = pair[0]};
+        CHECK_OK(root_keeper_open(&h, &process));
+        NEED(h != NULL);
+        CHECK_FAILS(root_epochs(h, epochs, 4, &count), E_UNAVAILABLE);
+        CHECK_FAILS(root_epochs(h, epochs, 4, &count), E_UNAVAILABLE);
+        root_holder_close(&h);
+        close(pair[1]);
+    }
+}
+
+typedef enum { EACH, TOKENS, TOKEN_HERE, KEEPERS, KEEPER_FILE } whom;
+typedef struct { const char *name; void (*run)(void); whom whom; } holder_case;
+
+static bool concerns(whom w)
+{
+    return w == EACH || (w == TOKENS && now->token) || (w == TOKEN_HERE && now->token && !now->keeper) ||
+           (w == KEEPERS && now->keeper) || (w == KEEPER_FILE && now->keeper && !now->token);
+}
+
 static const holder_case CASES[] = {
-    {"seals and opens", seals_and_opens, false}, {"destroys for good", destroys_for_good, false},
-    {"one process at a time", one_process_at_a_time, false},
-    {"a crash between the new key and the old one's end", crash_between_create_and_destroy, false},
-    {"the key is not told", token_does_not_tell_its_key, true}, {"errors say what to do", says_what_to_do, true},
+    {"seals and opens", seals_and_opens, EACH}, {"destroys for good", destroys_for_good, EACH},
+    {"one process at a time", one_process_at_a_time, EACH},
+    {"a crash between the new key and the old one's end", crash_between_create_and_destroy, EACH},
+    {"the key is not told", token_does_not_tell_its_key, TOKEN_HERE},
+    {"errors say what to do", says_what_to_do, TOKENS}, {"a keeper that dies", keeper_that_dies, KEEPERS},
+    {"malformed messages", malformed_messages, KEEPER_FILE},
 };
 
 int main(void)
@@ -301,7 +414,7 @@ int main(void)
         for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
             now = &KINDS[k];
             bool skip = now->token && module == NULL;
-            if (CASES[i].token_only && !now->token) continue;
+            if (!concerns(CASES[i].whom)) continue;
             test_case_failed_ = 0;
             if (!skip) place_new();
             if (!skip && !test_case_failed_) CASES[i].run();
