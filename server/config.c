@@ -37,6 +37,9 @@ static const setting settings[] = {
     TEXT(pkcs11_module, "", "PKCS#11 library of the token, absolute"),
     TEXT(pkcs11_token, "", "the token's label"),
     TEXT(pkcs11_pin_file, "", "file with the token's PIN, absolute, mode 0600"),
+    TEXT(pkcs11_state, "", "folder that the PKCS#11 library writes to (SoftHSM's tokens); empty: none"),
+    TEXT(keeper, "", "the program that holds the root key; empty: lethe-keeper beside this one"),
+    TEXT(sandbox, "enforce", "enforce: files and system calls that are not needed are given up; or off"),
     TEXT(keytree_mirror, "", "folder for a synchronous second copy of the key tree"),
     TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
@@ -174,6 +177,8 @@ static bool within(const char *path, const char *folder)
 
 static result holder_check(const config *c)
 {
+    if (strcmp(c->sandbox, "enforce") != 0 && strcmp(c->sandbox, "off") != 0)
+        return fail(E_INVALID, "sandbox: neither enforce nor off");
     if (strcmp(c->root_holder, "file") == 0) return OK;
     if (strcmp(c->root_holder, "pkcs11") != 0) return fail(E_INVALID, "root_holder: neither file nor pkcs11");
     if (c->pkcs11_module[0] != '/' || c->pkcs11_pin_file[0] != '/' || c->pkcs11_token[0] == 0)

@@ -162,7 +162,9 @@ int main(int argc, char **argv)
 #ifdef LETHE_MUTANTS
     log_event(LOG_WARN, "mutant_build", LOG_TEXT("note", "deliberately breakable: for tests only"));
 #endif
-    r = house_open(&h, c);
+    root_keeper_process keeper;
+    r = house_keeper_start(c, false, &keeper);
+    if (is_ok(r)) r = house_open(&h, c, &keeper);
     if (is_ok(r)) r = serve(h);
     if (!is_ok(r)) fprintf(stderr, "lethed: %s\n", r.message);
     house_close(&h);
