@@ -26,7 +26,7 @@ GUARDS = {
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py.
 ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
              "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
-             "receipt_shows_global_epoch", "keeper_key_in_server"}
+             "receipt_shows_global_epoch", "keeper_key_in_server", "sandbox_off"}
 
 
 def passes(build, test, mutant):

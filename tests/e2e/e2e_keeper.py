@@ -2,9 +2,10 @@
 import glob
 import os
 import signal
+import socket
 import time
 
-from house import check, expect, expect_equal, refusal
+from house import Skip, check, expect, expect_equal, refusal
 
 
 def keepers(server):
@@ -78,3 +79,41 @@ def keeper_killed(scene):
         time.sleep(0.05)
     expect(not os.path.exists(f"/proc/{mine}"), "the keeper outlives its server")
     expect_equal(town.ada.get(kept), b"The tide turns at noon.", "the document")
+
+
+def probed(scene, name, *options):
+    """What a thread within the server could do, and its house."""
+    library = os.path.join(scene.world.build, "tests", "libsandbox_probe.so")
+    if not os.path.exists(library):
+        raise Skip("no probe in this build (sanitizers)")
+    data, secret = scene.path(name), scene.path(name + ".secret")
+    with open(secret, "w", encoding="utf-8") as f:
+        f.write("another's")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        env = {"LD_PRELOAD": library, "PROBE_OUT": data, "PROBE_ROOT": data + ".root/root.1",
+               "PROBE_SECRET": secret, "PROBE_WRITE": secret + ".new", "PROBE_DATA": data + "/acl.mdb",
+               "PROBE_PORT": str(listening.getsockname()[1])}
+        house = scene.house(*options, name=name, env=env)
+        deadline = time.monotonic() + 30
+        while not os.path.exists(data + "/probe") and time.monotonic() < deadline:
+            time.sleep(0.1)
+    with open(data + "/probe", encoding="utf-8") as f:
+        return f.read().split(), house
+
+
+@check("sandboxed", sandbox_off="may do")
+def sandboxed(scene):
+    """A thread of the server reads neither the root key nor what is another's, connects to nothing, runs nothing.
+    The control: without the sandbox it does, most of it."""
+    could, house = probed(scene, "inside")
+    no_landlock = "sandbox_no_landlock" in house.log_text()
+    allowed = {"data", "done"} | ({"root", "secret", "passwd", "write", "run"} if no_landlock else set())
+    expect_equal(sorted(set(could) - allowed), [], "what code within the server may do")
+    expect("done" in could and "data" in could, "the probe did not run to its end")
+    for task in glob.glob(f"/proc/{house.process.pid}/task/*/status"):
+        with open(task, encoding="utf-8") as f:
+            status = f.read()
+        expect("Seccomp:\t2" in status and "NoNewPrivs:\t1" in status, "what a thread may do: it has no filter")
+    free, _ = probed(scene, "outside", "--sandbox", "off")
+    for word in ("root", "secret", "passwd", "write", "connect", "run", "data", "done"):
+        expect(word in free, f"the control: {word} fails without the sandbox, too")
