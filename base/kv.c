@@ -143,7 +143,7 @@ result kv_open(kv **out, const char *path, const kv_options *options)
     if (st.st_size == 0 && !options->create) return fail(E_NOT_FOUND, "no such store");
     size_t map_bytes = options->map_max_bytes ? options->map_max_bytes : MAP_DEFAULT_BYTES;
     kv *db = mem_alloc(sizeof *db);
-    result r = st.st_size == 0 ? environment_create(path) : OK;
+    result r = st.st_size == 0 && !MUTANT(store_torn) ? environment_create(path) : OK;
     if (is_ok(r)) r = lock_allocate(path);
     if (is_ok(r)) r = environment_open(db, path, (map_bytes + 4095) / 4096 * 4096);
     if (!is_ok(r)) {

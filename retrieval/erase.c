@@ -8,41 +8,73 @@
 
 static const id128 WHOLE = {{0}};
 
-/* Takes the targets out of an open store's memory. The fence stands already, so that a store
- * which is not open, or opens later, never holds them. */
-static void forget(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
+/* Out of an open store's memory; its write lock is held. */
+static void forget_locked(retrieval *r, slot *s, const id128 *documents, size_t count)
 {
-    slot *s;
-    slot_acquire_open(r, tenant, owner, &s);      /* waits for the readers under way */
-    if (s == NULL) return;
-    if (!MUTANT(erase_keeps_index)) {
-        if (count == 0) slot_detach(r, s);
-        else {
-            holding_remove_many(&s->memory, documents, count);
-            slot_measure(s);
-        }
+    if (MUTANT(erase_keeps_index)) return;
+    if (count == 0) {
+        slot_detach(r, s);
+        return;
     }
-    slot_release(r, &s);
+    holding_remove_many(&s->memory, documents, count);
+    slot_measure(s);
 }
 
-result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
-                       size_t count)
+static void tell_labels(const slot *s, const id128 *documents, size_t count, retrieval_label_fn *visit, void *ctx)
 {
+    for (uint32_t c = 0; count == 0 && c < s->memory.compartment_count; c++)
+        visit(ctx, s->owner, &s->memory.compartments[c]->label);
+    const compartment **told = mem_alloc_array(count, sizeof *told);
+    size_t n = 0, t;
+    for (size_t i = 0; i < count; i++) {
+        const holding_document *d = holding_find(&s->memory, documents[i]);
+        if (d == NULL) continue;
+        for (t = 0; t < n && told[t] != d->home; t++) {}
+        if (t < n) continue;
+        told[n++] = d->home;
+        visit(ctx, s->owner, &d->home->label);
+    }
+    mem_free(told);
+}
+
+/* Labels, fence and memory change under one lock, so that nobody reads the targets under a label not told. A store
+ * that is opened while the fence goes up is looked at behind it: what it holds was opened before. */
+result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count, bool in_use,
+                       retrieval_label_fn *visit, void *ctx)
+{
+    slot *s = NULL;
+    if (visit != NULL && in_use) {
+        result opened = slot_acquire(r, tenant, owner, true, false, &s);   /* waits for the readers under way */
+        if (!is_ok(opened) && opened.code != E_NOT_FOUND) visit(ctx, owner, NULL);
+    } else {
+        slot_acquire_open(r, tenant, owner, &s);
+    }
+    if (s != NULL && visit != NULL) tell_labels(s, documents, count, visit, ctx);
     if (!MUTANT(erase_keeps_index))
         fences_add(r, tenant, owner, count == 0 ? &WHOLE : documents, count == 0 ? 1 : count);
-    forget(r, tenant, owner, documents, count);
+    if (s == NULL) {
+        slot_acquire_open(r, tenant, owner, &s);
+        if (s != NULL && visit != NULL) tell_labels(s, documents, count, visit, ctx);
+    }
+    if (s == NULL) return OK;
+    forget_locked(r, s, documents, count);
+    slot_release(r, &s);
     return OK;
 }
 
 result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
 {
     if (count > 0) {               /* the fence did it; this makes sure once more, after a restart for instance */
-        forget(r, tenant, owner, documents, count);
+        slot *s;
+        slot_acquire_open(r, tenant, owner, &s);
+        if (s == NULL) return OK;
+        forget_locked(r, s, documents, count);
+        slot_release(r, &s);
         return OK;
     }
     detached *d = detached_take(r, tenant, owner);
     if (d == NULL) return OK;
-    if (!MUTANT(wipe_skipped)) detached_wipe(d);
+    detached_wipe(d);
     detached_put(r, d);
     return OK;
 }

@@ -21,6 +21,7 @@ static const char USAGE[] =
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
     "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
+    "  tombstones [off|flag|refuse] [--owner group:NAME] what erased documents leave, to tell when they come back\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt or a report, offline; PUB: file or hex\n"
     "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
     "  audit [--subjects N] [--seed N] [--report FILE] [--owner group:NAME] [--data DIR] [--log FILE]\n"
@@ -42,7 +43,7 @@ static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[]
     {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},
     {"group", cli_group, true}, {"token", cli_token, true}, {"whoami", cli_whoami, true},
-    {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
+    {"tombstones", cli_tombstones, true}, {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
 };
 
 /* ---- output ---------------------------------------------------------------------------------------------- */

@@ -32,7 +32,7 @@ typedef struct {
 typedef int cli_verb_fn(cli *c);
 cli_verb_fn cli_init, cli_verify, cli_backup, cli_restore;
 cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject, cli_audit;
-cli_verb_fn cli_search, cli_ask, cli_log;
+cli_verb_fn cli_search, cli_ask, cli_log, cli_tombstones;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
 
 int cli_main(int argc, char **argv);

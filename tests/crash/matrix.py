@@ -5,10 +5,14 @@ lost or torn. Prints TAP.
 
 usage: tests/crash/matrix.py BUILD [--count KILLS] [--seed S] [--images N] [--case SCENARIO:OPERATION] [--double 0|1]
 
+OPERATION: a number, or KIND@PLACE[#NTH][+MORE], such as unlink@root+2: the second operation after the first
+unlink of a root key.
+
 After each kill, and for each image, a server starts again, and:
   what was acknowledged and not begun to be erased is there, byte for byte
   what an acknowledged erasure took is not, and its receipt is there and verifies
   what an interrupted erasure was to take is either wholly there or gone; with its intent on disk, gone
+  what an interrupted erasure took has its receipt
   interrupted puts are wholly there or not at all
   the server takes puts, searches and erasures
   the folder of before the erasure does not open with the root key of after it
@@ -19,6 +23,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +55,7 @@ class Ledger:
     def __init__(self):
         self.there, self.gone, self.doubtful, self.begun = {}, {}, {}, []
         self.receipts = []                       # (user, receipt id)
+        self.erasures = []                       # who asked, of each that was acknowledged
         self.users_gone, self.user_doubtful = set(), set()
 
     def copy(self):
@@ -81,6 +87,7 @@ class Actor:
             self.ledger.there[n] = (user, d.id)
         if old:
             self.ledger.gone[replace] = self.ledger.doubtful.pop(replace)
+            self.ledger.erasures.append(user)
 
     def share(self, name, who):
         user, document = self.ledger.there[name]
@@ -119,6 +126,7 @@ class Actor:
         for n in names:
             self.ledger.gone[n] = self.ledger.doubtful.pop(n)
         self.ledger.receipts.append((user, response.receipt))
+        self.ledger.erasures.append(user)
 
 
 # Each is what the server is at when it dies; short, so that a case is quick.
@@ -262,6 +270,7 @@ class Matrix:
                 house.expect(code in ("NOT_FOUND", "UNAUTHENTICATED"), f"{name}: {code}")
         self.look_at_lists(clients, ledger)
         self.look_at_receipts(h, clients, ledger)
+        self.look_at_interrupted(clients, ledger)
         for n in ("ada", "bob"):                      # and life goes on
             if n in ledger.users_gone | ledger.user_doubtful:
                 continue
@@ -285,6 +294,23 @@ class Matrix:
                 content = clients[user].get(document).decode()      # an interrupted put: all of it or nothing
                 names = [n for n in ledger.doubtful if text(n) == content]
                 house.expect(names, "an interrupted put left something else than its document")
+
+    def look_at_interrupted(self, clients, ledger):
+        """Whose document is gone without an acknowledgement finds the erasure among theirs all the same."""
+        for name, (user, document) in ledger.doubtful.items():
+            if document is None or user == "zed":
+                continue
+            if house.refusal(lambda: clients[user].get(document)) is None:
+                continue
+            asked = "admin" if user in ledger.user_doubtful else user
+            listed = list(clients[asked].erasure.ListErasures(self.world.pb.ListErasuresRequest(),
+                                                              timeout=house.CALL_S).erasures)
+            house.expect(len(listed) > ledger.erasures.count(asked),
+                         f"{name} is gone, and no erasure of it is on record")
+            for one in listed:
+                code = house.refusal(lambda: clients[asked].erasure.GetReceipt(
+                    self.world.pb.GetReceiptRequest(id=one.id), timeout=house.CALL_S))
+                house.expect(code is None, f"an erasure on record has no receipt: {code}")
 
     def look_at_receipts(self, h, clients, ledger):
         for user, receipt in ledger.receipts:
@@ -377,6 +403,16 @@ class Matrix:
         self.dead_before(again, ledger)
 
 
+def number_of(operations, words):
+    """Which operation `words` means; see the usage."""
+    if words.isdigit():
+        return int(words)
+    kind, place, nth, more = re.fullmatch(r"([a-z ]+)@([a-z./]+)(?:#(\d+))?(?:\+(\d+))?", words).groups()
+    found = [n for n, r in enumerate(operations, 1)
+             if images.NAMES.get(r[0]) == kind and images.place_of(r[2]) == place]
+    return found[int(nth or 1) - 1] + int(more or 0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
@@ -391,10 +427,12 @@ def main():
     folder = house.tempfile.mkdtemp(prefix="lethe-crash-", dir=base)
     house.atexit.register(shutil.rmtree, folder, ignore_errors=True)
     matrix, begun, rng = Matrix(world, folder, []), time.monotonic(), random.Random(args.seed)
-    totals = {name: len(matrix.operations(name)) for name in SCENARIOS}
+    chosen = [args.case.split(":")[0]] if args.case else SCENARIOS
+    operations = {name: matrix.operations(name) for name in chosen}
+    totals = {name: len(found) for name, found in operations.items()}
     if args.case:
-        name, number = args.case.split(":")
-        cases = [(name, int(number))]
+        name, words = args.case.split(":")
+        cases = [(name, number_of(operations[name], words))]
     else:
         # Spread evenly over each scenario's operations, the phase by the seed.
         per = max(1, args.count // len(SCENARIOS))
@@ -404,7 +442,7 @@ def main():
         try:
             matrix.case(name, number, random.Random(f"{args.seed}:{name}:{number}"), args.images,
                         args.double)
-        except (house.Wrong, AssertionError) as e:
+        except (house.Wrong, AssertionError, grpc.RpcError) as e:
             matrix.failures.append((name, number))
             print(f"# {sys.argv[0]} {args.build} --seed {args.seed} --case {name}:{number}: {e}", flush=True)
             for line in world.last_log(6):

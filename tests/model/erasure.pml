@@ -17,7 +17,8 @@ bool good[EPOCHS];          /* and opens (a write may have gone wrong) */
 bool has_d[EPOCHS];         /* tree e leads to D's key */
 bool copied[EPOCHS];        /* somebody has an image with head e */
 byte epoch = 1;             /* the epoch that the server runs on */
-bool intent, begun, complete, fenced, served_fenced, stored_d = true, up = true, lost, started_again;
+bool intent, begun, complete, fenced, served_fenced, stored_d = true, up = true, lost;
+bool resumed;               /* started again after the intent was on the disk */
 byte crashes, restores;
 
 inline snapshot() { d_step { byte i; i = 1; do :: i < EPOCHS -> if :: head[i] -> copied[i] = true :: else fi; i++ :: else -> break od; i = 0 } }
@@ -92,7 +93,8 @@ down:
 #ifndef NO_FENCE
         if :: intent -> fenced = true :: else fi;     /* before anything is served */
 #endif
-        up = true; started_again = true
+        up = true;
+        if :: begun -> resumed = true :: else fi
     };
     if :: intent -> goto again
        :: !intent && !complete -> goto again           /* the client asks once more, or never did */
@@ -119,7 +121,7 @@ proctype reader()
         atomic {
             if
             :: up && !fenced && has_d[epoch] && root[epoch] && stored_d ->
-                if :: (begun && started_again) || complete -> served_fenced = true
+                if :: resumed || complete -> served_fenced = true
                    :: else
                 fi
             :: else

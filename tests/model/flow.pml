@@ -8,7 +8,8 @@
  *
  * Broken variants, each of which must be found: FILTER_AFTER_SEARCH (the best two of all, then what may be seen),
  * SHARED_STATISTICS, SHARED_QUOTA, DENIED_TOLD, GLOBAL_IDS, GLOBAL_EPOCH. */
-#define QUOTA 3
+#define QUOTA 2
+#define STEPS 10
 
 typedef copy {
     bool there[4];              /* the document exists */
@@ -20,7 +21,7 @@ copy c[2];
 byte answer[2];
 
 /* Own documents' ids are hashes of owner and nonce: here, the document's number. */
-inline put(k, d, mine) {
+inline put(k, d) {
     if
     :: !c[k].there[d] ->
         c[k].there[d] = true;
@@ -29,16 +30,18 @@ inline put(k, d, mine) {
 #else
         c[k].id[d] = d + 1
 #endif
-    :: else
+    :: else -> skip
     fi
 }
 
-inline erase(k, d, mine) {
+inline erase(k, d) {
     if
-    :: c[k].there[d] -> c[k].there[d] = false; c[k].seen[d] = false; c[k].epoch++;
-       if :: mine -> c[k].own_epoch++ :: else fi
-    :: else
-    fi
+    :: c[k].there[d] -> c[k].there[d] = false; c[k].seen[d] = false; c[k].id[d] = 0
+    :: else -> skip
+    fi;
+#ifdef GLOBAL_EPOCH
+    c[k].epoch++
+#endif
 }
 
 #define FOUND(k, d) (c[k].there[d] && c[k].seen[d])
@@ -79,41 +82,44 @@ inline charge(k) {
 #else
     answer[k] = (c[k].used >= QUOTA -> 8 : 0);
 #endif
-    if :: answer[k] == 0 -> c[k].used++ :: else fi
+    if :: answer[k] == 0 -> c[k].used++ :: else -> skip fi
 }
 
 inline told() { assert(answer[0] == answer[1]) }
 
 init {
-    byte n, d, k;
+    byte n, d, k, deed;
     do
-    :: n < 7 ->
-        n++;
-        d_step { answer[0] = 0; answer[1] = 0; k = 0 };
-        if                                                      /* deeds of the observer, or that may show */
-        :: d = 0; atomic { put(0, d, true); put(1, d, true); c[0].seen[d] = true; c[1].seen[d] = true }
-        :: d = 1; atomic { put(0, d, false); put(1, d, false) }
-        :: atomic { c[0].seen[1] = c[0].there[1]; c[1].seen[1] = c[1].there[1] }        /* shared with it */
-        :: atomic { c[0].seen[1] = false; c[1].seen[1] = false }                        /* unshared */
-        :: atomic { charge(0); charge(1); told();
-                    if :: answer[0] == 0 -> search(0); search(1); told() :: else fi }
-        :: if :: d = 0 :: d = 1 :: d = 2 :: d = 3 fi; atomic { get(0, d); get(1, d); told() }
-        :: atomic { erase(0, 0, true); erase(1, 0, true);
+    :: n < STEPS ->
+        atomic {
+            n++; d = 0; k = 0; answer[0] = 0; answer[1] = 0;
+            select(deed : 0 .. 7);
+            if
+            /* the observer's own, and what may show: the same in both */
+            :: deed == 0 -> put(0, 0); put(1, 0); c[0].seen[0] = true; c[1].seen[0] = true
+            :: deed == 1 -> put(0, 1); put(1, 1)
+            :: deed == 2 -> c[0].seen[1] = c[0].there[1]; c[1].seen[1] = c[1].there[1]      /* shared with it */
+            :: deed == 3 -> c[0].seen[1] = false; c[1].seen[1] = false                      /* and no longer */
+            :: deed == 4 -> charge(0); charge(1); told();
+                            if :: answer[0] == 0 -> search(0); search(1); told() :: else fi
+            :: deed == 5 -> select(d : 0 .. 3); get(0, d); get(1, d); told()
+            :: deed == 6 -> erase(0, 0); erase(1, 0); c[0].own_epoch++; c[1].own_epoch++;
 #ifdef GLOBAL_EPOCH
-                    answer[0] = c[0].epoch; answer[1] = c[1].epoch;
+                            answer[0] = c[0].epoch; answer[1] = c[1].epoch;
 #else
-                    answer[0] = c[0].own_epoch; answer[1] = c[1].own_epoch;
+                            answer[0] = c[0].own_epoch; answer[1] = c[1].own_epoch;
 #endif
-                    told() }
-        /* deeds of the others, each copy for itself */
-        :: if :: k = 0 :: k = 1 fi; if :: d = 2 :: d = 3 fi;
-           if
-           :: atomic { put(k, d, false) }
-           :: atomic { erase(k, d, false) }
-           :: c[k].others_used < QUOTA -> c[k].others_used++
-           :: else
-           fi
-        fi
+                            told()
+            /* what the others do among themselves: each copy for itself */
+            :: deed == 7 -> select(k : 0 .. 1); select(d : 2 .. 5);
+                            if
+                            :: d < 4 && !c[k].there[d] -> put(k, d)
+                            :: d < 4 && c[k].there[d] -> erase(k, d)
+                            :: d == 4 && c[k].others_used < QUOTA -> c[k].others_used++
+                            :: else -> skip
+                            fi
+            fi
+        }
     :: else -> break
     od
 }

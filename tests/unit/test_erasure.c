@@ -74,6 +74,7 @@ static void town_build(house *h)
     CHECK_OK(put(h, t->tenant, t->bob, TEXTS[BOBS_SHARED], &t->ada, &t->documents[BOBS_SHARED]));
     CHECK_OK(put(h, t->tenant, t->oncall, TEXTS[GROUPS], NULL, &t->documents[GROUPS]));
     CHECK_OK(put(h, t->eves, t->eve, EVES, NULL, &id));
+    CHECK_OK(retrieval_tombstones_set(h->stores, t->tenant, t->ada, TOMBSTONES_REFUSE));
 }
 
 /* ---- what somebody sees ------------------------------------------------------------------------------- */
@@ -284,6 +285,13 @@ static void check_document_gone(house *h)
     CHECK(!finds(h, ada, "lock Rua do Sal", gone) && !finds(h, bob, "lock Rua do Sal", gone));
     CHECK(!key_lives(h, keytree_document(there.tenant, there.ada, gone)));
     CHECK(grants_like(h, (acl_grant){.document = gone}) == 0);
+    /* Its owner wanted tombstones: one, whenever the erasure was cut off, and for nobody else. */
+    retrieval_tombstones left;
+    id128 again;
+    CHECK_OK(retrieval_tombstones_get(h->stores, there.tenant, there.ada, &left));
+    CHECK(left.documents == 1 && left.marks > 0);
+    CHECK_FAILS(put(h, there.tenant, there.ada, TEXTS[ADAS_SHARED], NULL, &again), E_PRECONDITION);
+    CHECK_OK(put(h, there.tenant, there.bob, TEXTS[ADAS_SHARED], NULL, &again));
     CHECK(sees(h, ada, there.documents[ADAS], TEXTS[ADAS]));
     CHECK(finds(h, ada, "brass key", there.documents[ADAS]));
     CHECK(sees(h, ada, there.documents[BOBS_SHARED], TEXTS[BOBS_SHARED]));
