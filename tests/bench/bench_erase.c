@@ -1,6 +1,7 @@
 /* How long erasing takes, step by step (server/erasure.c), against how much is erased.
  *
  * usage: bench_erase [--chunks N] [--documents N] [--repeat R] [--seed N] [--folder DIR] [--csv FILE] [--keep]
+ *        bench_erase ... --start DIR
  *
  * One: a user of N chunks (1,000,000) and one of 1,000, both held in memory, erased in one copy of one folder, in
  * turn the one and the other first; R copies (20). Two: 500 of an owner's 100,000 documents (--documents; one small
@@ -9,7 +10,7 @@
  *
  * Each copy is opened in a process of its own, and written out before (sync), so that nobody else's pages are waited
  * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
- * the start folders there, for a scan of what files hold. */
+ * the start folders there; --start measures with what such a run left. */
 #include "house.h"
 
 #include "erasure.h"
@@ -64,7 +65,7 @@ typedef struct {
     uint32_t chunks, documents;
     int repeat;
     uint64_t seed;
-    const char *csv, *under;
+    const char *csv, *under, *start;
     bool keep;
 } options;
 
@@ -463,6 +464,7 @@ static options parse(int argc, char **argv)
         else if (strcmp(flag, "--seed") == 0) o.seed = strtoull(value, NULL, 10);
         else if (strcmp(flag, "--csv") == 0) o.csv = value;
         else if (strcmp(flag, "--folder") == 0) o.under = value;
+        else if (strcmp(flag, "--start") == 0) o.start = value;
         else goto usage;
         i++;
     }
@@ -471,7 +473,7 @@ static options parse(int argc, char **argv)
         return o;
 usage:
     fprintf(stderr, "usage: bench_erase [--chunks N (by 100)] [--documents N] [--repeat R] [--seed N] [--folder DIR] "
-                    "[--csv FILE] [--keep]\n");
+                    "[--csv FILE] [--keep] [--start DIR]\n");
     exit(2);
 }
 
@@ -481,17 +483,18 @@ int main(int argc, char **argv)
     log_level_set(LOG_WARN);
     world *w = mem_alloc(sizeof *w);
     w->seed = o.seed;
-    snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
-    if (mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
+    if (o.start) snprintf(w->folder, sizeof w->folder, "%s", o.start);
+    else snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
+    if (!o.start && mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
     printf("# seed %llu, %ld processors, in %s\n", (unsigned long long)o.seed, sysconf(_SC_NPROCESSORS_ONLN),
            w->folder);
-    start_make(w, &o);
+    if (!o.start) start_make(w, &o);
     FILE *csv = csv_open(&o);
     sample *all = mem_alloc_array(2 * (size_t)o.repeat, sizeof *all);
     bool good = notes_measure(w, &o, csv, all);
     good = users_measure(w, &o, csv, all) && good;
     if (csv) fclose(csv);
-    if (!o.keep) shell("rm -rf '%s%s'", w->folder, "");
+    if (!o.keep && !o.start) shell("rm -rf '%s%s'", w->folder, "");
     mem_free(all);
     mem_free(w);
     return good ? 0 : 1;
