@@ -78,15 +78,34 @@ static void prefetch(const lexical *lx, uint32_t slot)
     __builtin_prefetch(lx->table[slot + PREFETCH_SLOTS].text, 1);
 }
 
-static void lexical_empty(lexical *lx)
+/* What is unused of an array is zeros: never written, or wiped when it was vacated. Where to free stays. */
+void lexical_wipe(lexical *lx)
 {
     for (uint32_t i = 0; i < lx->slots; i++) {
         prefetch(lx, i);
-        if (lx->table[i].text != NULL) entry_free(&lx->table[i]);
+        entry *e = &lx->table[i];
+        if (e->text == NULL) continue;
+        mem_wipe(e->postings, e->count * sizeof *e->postings);
+        mem_wipe(e->text, e->size);
+        *e = (entry){.text = e->text, .postings = e->postings};
     }
-    wipe_free(lx->documents, lx->document_capacity * sizeof *lx->documents);
-    wipe_free(lx->rows, lx->row_capacity * sizeof *lx->rows);
-    wipe_free(lx->table, lx->slots * sizeof *lx->table);
+    mem_wipe(lx->documents, lx->document_count * sizeof *lx->documents);
+    mem_wipe(lx->rows, lx->row_count * sizeof *lx->rows);
+    lx->document_count = lx->row_count = 0;
+    lx->length = lx->seed = 0;
+}
+
+static void lexical_empty(lexical *lx)
+{
+    lexical_wipe(lx);
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        prefetch(lx, i);
+        mem_free(lx->table[i].postings);
+        mem_free(lx->table[i].text);
+    }
+    mem_free(lx->documents);
+    mem_free(lx->rows);
+    mem_free(lx->table);
     memset(lx, 0, sizeof *lx);
 }
 

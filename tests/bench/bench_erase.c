@@ -60,6 +60,24 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
     return waits ? synced(t, rc) : rc;
 }
 
+/* mem_wipe's means, as the C library has it, and how much it was. */
+static uint64_t wiped_bytes;
+
+void explicit_bzero(void *p, size_t size)
+{
+    memset(p, 0, size);
+    __asm__ volatile("" : : "r"(p) : "memory");
+    wiped_bytes += size;
+}
+
+/* What it is called where the compiler knows the size (_FORTIFY_SOURCE). */
+void __explicit_bzero_chk(void *p, size_t size, size_t known);
+void __explicit_bzero_chk(void *p, size_t size, size_t known)
+{
+    ASSERT(size <= known);
+    explicit_bzero(p, size);
+}
+
 /* ---- the start folders ---------------------------------------------------------------------------------------- */
 typedef struct {
     uint32_t chunks, documents;
@@ -193,7 +211,7 @@ static void start_make(world *w, const options *o)
 /* ---- one erasure ------------------------------------------------------------------------------------------------- */
 /* Behind each step, 0: at the call. sync: what of it was waiting for the disk. cpu: what this thread computed, which
  * other load on the machine does not lengthen as it does the clock. */
-typedef struct { double ms[STEPS + 1], sync_ms[STEPS + 1], cpu_ms[STEPS + 1]; unsigned syncs[STEPS + 1]; double bytes; } sample;
+typedef struct { double ms[STEPS + 1], sync_ms[STEPS + 1], cpu_ms[STEPS + 1], wiped[STEPS + 1]; unsigned syncs[STEPS + 1]; } sample;
 
 static sample *taking;
 
@@ -204,23 +222,20 @@ static void step_taken(int step, const char *what)
     taking->cpu_ms[step] = (double)clock_ns(CLOCK_THREAD_CPUTIME_ID) / 1e6;
     taking->sync_ms[step] = (double)sync_ns / 1e6;
     taking->syncs[step] = sync_count;
+    taking->wiped[step] = (double)wiped_bytes;
 }
 
 static void erase(house *h, const erasure_request *q, sample *out)
 {
     char salt[65];
     buf receipt;
-    retrieval_memory before, after;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
-    retrieval_memory_now(h->stores, &before);
     sync_ns = 0;
     sync_count = 0;
     taking = out;
     erasure_step_hook = step_taken;
     step_taken(0, "");
     must(erasure_run(h, q, &receipt, salt));
-    retrieval_memory_now(h->stores, &after);
-    out->bytes = (double)(before.vectors_bytes - after.vectors_bytes + before.lexical_bytes - after.lexical_bytes);
     buf_free(&receipt);
 }
 
@@ -354,9 +369,10 @@ static double whole_ms(const sample *s, int step) { (void)step; return s->ms[8] 
 static double whole_sync_ms(const sample *s, int step) { (void)step; return s->sync_ms[8] - s->sync_ms[0]; }
 static double whole_rest_ms(const sample *s, int step) { return whole_ms(s, step) - whole_sync_ms(s, step); }
 static double whole_cpu_ms(const sample *s, int step) { (void)step; return s->cpu_ms[8] - s->cpu_ms[0]; }
-static double wipe_gb_s(const sample *s, int step) { (void)step; return s->bytes / step_ms(s, 3) / 1e6; }
+static double wipe_bytes(const sample *s, int step) { (void)step; return s->wiped[3] - s->wiped[2]; }
+static double wipe_gb_s(const sample *s, int step) { return wipe_bytes(s, step) / step_ms(s, 3) / 1e6; }
 
-static double wipe_cpu_gb_s(const sample *s, int step) { (void)step; return s->bytes / step_cpu_ms(s, 3) / 1e6; }
+static double wipe_cpu_gb_s(const sample *s, int step) { return wipe_bytes(s, step) / step_cpu_ms(s, 3) / 1e6; }
 
 static double median(const sample *all, int n, int which, figure_fn *f, int step)
 {
@@ -389,7 +405,7 @@ static void table(const sample *all, int n, const char *one, const char *other)
 static void csv_write(FILE *csv, const sample *all, int n, const char *one, const char *other)
 {
     for (int i = 0; csv && i < 2 * n; i++) {
-        fprintf(csv, "%s,%d,%.0f", i % 2 ? other : one, i / 2, all[i].bytes);
+        fprintf(csv, "%s,%d,%.0f", i % 2 ? other : one, i / 2, wipe_bytes(&all[i], 3));
         for (int step = 1; step <= STEPS; step++)
             fprintf(csv, ",%.4f,%.4f,%.4f", step_ms(&all[i], step), step_sync_ms(&all[i], step),
                     step_cpu_ms(&all[i], step));
@@ -401,7 +417,7 @@ static FILE *csv_open(const options *o)
 {
     FILE *csv = o->csv ? fopen(o->csv, "w") : NULL;
     if (o->csv && !csv) must(fail_errno("cannot write the figures"));
-    if (csv) fprintf(csv, "case,repetition,bytes");
+    if (csv) fprintf(csv, "case,repetition,wiped_bytes");
     for (int step = 1; csv && step <= STEPS; step++)
         fprintf(csv, ",%s_ms,%s_sync_ms,%s_cpu_ms", STEP_NAMES[step], STEP_NAMES[step], STEP_NAMES[step]);
     if (csv) fprintf(csv, "\n");
@@ -426,7 +442,7 @@ static bool users_measure(world *w, const options *o, FILE *csv, sample *all)
     double ratio = median(all, o->repeat, 1, commit_ms, 0) / median(all, o->repeat, 0, commit_ms, 0),
            rest = median(all, o->repeat, 1, commit_rest_ms, 0) / median(all, o->repeat, 0, commit_rest_ms, 0),
            speed = median(all, o->repeat, 1, wipe_gb_s, 0);
-    printf("wiped of the big user: %.1f MB\n", all[1].bytes / 1e6);
+    printf("wiped of the big user: %.1f MB\n", wipe_bytes(&all[1], 3) / 1e6);
     bool good = verdict("fence to commit, big over small", ratio, "", ratio <= 1.5, "<= 1.5");
     printf("%-64s %9.3f\n", "the same without waiting for the disk", rest);
     printf("%-64s %9.3f\n", "the same in processor time", median(all, o->repeat, 1, commit_cpu_ms, 0) /
