@@ -1,4 +1,5 @@
 #include "dense.h"
+#include "mutant.h"
 
 #include <string.h>
 
@@ -173,6 +174,7 @@ void dense_remove_many(dense *d, const id128 *documents, size_t count)
         from = i < count ? at + rows_of_document(d, at, documents[i]) : at;
     }
     if (kept == d->rows) return;
+    if (MUTANT(erase_leaves_order)) rows_move(d, rows, 0, d->rows - 1, 1);     /* as a swap with the last does */
     mem_wipe(rows + kept * dim, (d->rows - kept) * dim * sizeof *rows);
     mem_wipe(d->keys + kept, (d->rows - kept) * sizeof *d->keys);
     index_shorten(d, kept);

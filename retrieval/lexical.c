@@ -1,4 +1,5 @@
 #include "lexical.h"
+#include "mutant.h"
 
 #include <math.h>
 #include <string.h>
@@ -408,7 +409,7 @@ static size_t documents_cut(lexical *lx, const id128 *ids, size_t count, cut *cu
         if (!found) break;
         const document *d = &lx->documents[from++];
         gone += d->count;
-        lx->length -= d->length;
+        if (!MUTANT(erase_keeps_statistics)) lx->length -= d->length;
         if (n > 0 && cuts[n - 1].end == d->first) n--;
         else cuts[n].first = d->first;
         cuts[n].end = d->first + d->count;
