@@ -193,6 +193,15 @@ static uint64_t number_of(const char *name, const char *prefix)
     return value;
 }
 
+void numbers_keep(uint64_t *out, size_t max, size_t *count, uint64_t value)
+{
+    size_t at = *count;
+    for (; at > 0 && out[at - 1] > value; at--)
+        if (at < max) out[at] = out[at - 1];
+    if (at < max) out[at] = value;
+    if (*count < max) ++*count;
+}
+
 result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t max, size_t *count)
 {
     *count = 0;
@@ -200,17 +209,12 @@ result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t ma
     if (d == NULL && (errno == ENOENT || errno == ENOTDIR))
         return fail(E_NOT_FOUND, "no such folder");
     if (d == NULL) return fail_errno("cannot list the folder %s", dir);
-    size_t n = 0;
     const struct dirent *entry;
     while ((entry = readdir(d)) != NULL) {
         uint64_t value = number_of(entry->d_name, prefix);
-        if (value == 0 || n == max) continue;
-        size_t at = n++;
-        for (; at > 0 && out[at - 1] > value; at--) out[at] = out[at - 1];
-        out[at] = value;
+        if (value > 0) numbers_keep(out, max, count, value);
     }
     closedir(d);
-    *count = n;
     return OK;
 }
 

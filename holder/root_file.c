@@ -5,14 +5,13 @@
  * Each operation reads the key anew and wipes it: what counts is what is on the medium. */
 #include "holder.h"
 
+#include "holder_lock.h"
 #include "mutant.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -126,7 +125,7 @@ static result folder_lock(file_holder *f)
 {
     f->lock_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->lock_fd < 0) return fail_errno("cannot open the root folder");
-    if (flock(f->lock_fd, LOCK_EX | LOCK_NB) != 0)
+    if (!holder_lock(f->lock_fd))
         return fail(E_PRECONDITION, "the root folder is in use by another process");
     return OK;
 }

@@ -18,6 +18,7 @@ GUARDS = {
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
+    "token_key_readable": "holder", "token_keeps_key": "holder",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
@@ -26,7 +27,8 @@ GUARDS = {
 ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
              "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only",
              "cancel_ignores_labels", "statistics_shared", "ids_from_counter", "receipt_shows_global_epoch",
-             "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn"}
+             "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn",
+             "keeper_key_in_server", "sandbox_off"}
 
 
 def passes(build, test, mutant):

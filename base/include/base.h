@@ -125,7 +125,9 @@ MUST_USE result file_read(const char *path, size_t limit, buf *out);
 /* Durable and atomic: temporary file beside it, fsync, rename, fsync of the folder. */
 MUST_USE result file_write_atomic(const char *path, bytes content, unsigned mode);
 MUST_USE result file_fsync_dir(const char *dir);
-/* Numbers (from 1, plain decimal) of the files PREFIX<number> in dir, ascending, at most max of them.
+/* Into the ascending list out of *count numbers, of which it keeps the lowest max. */
+void numbers_keep(uint64_t *out, size_t max, size_t *count, uint64_t value);
+/* Numbers (from 1, plain decimal) of the files PREFIX<number> in dir, ascending, the lowest max of them.
  * E_NOT_FOUND: no folder. */
 MUST_USE result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t max,
                             size_t *count);
@@ -157,5 +159,8 @@ void log_event_fields(log_level level, const char *event, const log_field *field
 /* ---- process hardening ------------------------------------------------------------------------- */
 /* No core dumps, not ptraceable by others, umask 077. */
 void process_harden(void);
+/* All of this process stays in memory, now and later; as far as RLIMIT_MEMLOCK lets it. For small
+ * processes that hold keys. */
+void memory_lock_all(void);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include "seal.h"
 
+#include <sys/types.h>
+
 /* ROOT_EPOCHS_MAX: an epoch change leaves two keys; a few more are told, so that they are seen. */
 enum { ROOT_PLAIN_MAX_BYTES = 1024, ROOT_SEALED_MAX_BYTES = 2048, ROOT_ASSOCIATED_MAX_BYTES = 256,
        ROOT_EPOCHS_MAX = 16, ROOT_ASSURANCE_MAX_BYTES = 15, ROOT_NOTE_MAX_BYTES = 200 };
@@ -65,5 +67,34 @@ const char *root_holder_note(const root_holder *holder);
  * is set. E_NOT_FOUND (no folder), E_PRECONDITION (open to other users, or in use by another
  * process). */
 MUST_USE result root_file_open(root_holder **out, const char *dir, bool create);
+
+/* The `pkcs11` holder: RK_e is an AES-256 key object on a token, sensitive and not extractable, labelled
+ * "lethe root key <epoch>"; the token itself seals and opens, by AES-GCM. One data folder a token. At
+ * most 2^32 seals an epoch (random 96-bit nonces). */
+typedef struct {
+    const char *module;                     /* path of the PKCS#11 library */
+    const char *token;                      /* the token's label */
+    const char *pin_file;                   /* mode 0600: the user PIN, one line; locked while open */
+} root_pkcs11_options;
+/* E_NOT_FOUND (no such module, token or PIN file), E_PRECONDITION (PIN wrong or locked, token not
+ * initialised, mechanism missing, in use by another process): each says what to do. */
+MUST_USE result root_pkcs11_open(root_holder **out, const root_pkcs11_options *options);
+
+/* ---- the holder in a process of its own (lethe-keeper) -------------------------------------------- */
+typedef struct {
+    const char *program;                    /* NULL or "": lethe-keeper beside the running program */
+    bool create;                            /* make the root folder */
+    bool sandbox;                           /* the keeper gives up what it does not need */
+    const char *root;                       /* `file`: the root folder */
+    const char *module, *token, *pin_file;  /* `pkcs11`, when module is not NULL */
+    const char *module_state;               /* folder that the module writes to; "": none */
+} root_keeper_options;
+typedef struct { int fd; pid_t pid; } root_keeper_process;      /* fd is not inherited over exec */
+
+/* Starts the keeper; it opens its holder meanwhile. It ends with the thread that called this. */
+MUST_USE result root_keeper_spawn(const root_keeper_options *options, root_keeper_process *out);
+/* Waits for its hello: what opening the holder in there gave. Takes over the process, on failure too:
+ * closing the holder ends it. Once it is gone every verb is E_UNAVAILABLE. */
+MUST_USE result root_keeper_open(root_holder **out, const root_keeper_process *process);
 
 #endif

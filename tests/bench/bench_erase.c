@@ -152,7 +152,7 @@ static house *house_make(world *w, const char *name)
     house *h;
     settings_for(w->folder, name, c);
     must(house_create(c, "harbour", &made));
-    must(house_open(&h, c));
+    must(house_open(&h, c, NULL));
     must(acl_tenant_find(h->access, "harbour", &w->tenant));
     mem_free(c);
     return h;
@@ -332,7 +332,7 @@ static void both(world *w, const options *o, const char *name, int first, sample
         config *c = mem_alloc(sizeof *c);
         w->seed = seed;
         settings_for(w->folder, "now", c);
-        must(house_open(&h, c));
+        must(house_open(&h, c, NULL));
         must(acl_tenant_find(h->access, "harbour", &w->tenant));
         bool users = strcmp(name, "users") == 0;
         for (int i = 0; users && i < 2; i++) (void)user_of(h, w->tenant, i ? "big" : "small");

@@ -33,6 +33,7 @@ static void settings_for(const char *name)
     char path[600];
     config_defaults(&settings);
     snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT(is_ok(config_set(&settings, "keeper", LETHE_KEEPER)));
     ASSERT(is_ok(config_set(&settings, "data", path)) && is_ok(config_finish(&settings)));
     settings.log_level = 3;
     log_level_set(LOG_ERROR);
@@ -217,7 +218,7 @@ static void create(int unused)
     (void)unused;
     settings_for("first");
     CHECK_OK(house_create(&settings, "main", made));
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     town_build(h);
     town_path(path);
     CHECK_OK(file_write_atomic(path, bytes_of(&there, sizeof there), 0600));
@@ -267,7 +268,7 @@ static void erase(int argument)
     char salt[65];
     buf_init(&receipt, 1 << 20);
     settings_for("now");
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     erasure_step_hook = die_at_step;
     dies_at = argument % 16;
     const erasure_request q = request_of((erasure_kind)(argument / 16));
@@ -354,7 +355,7 @@ static void check(int kind)
     house *h;
     settings_for("now");
     for (int start = 0; start < 2; start++) {
-        result r = house_open(&h, &settings);
+        result r = house_open(&h, &settings, NULL);
         CHECK_OK(r);
         if (!is_ok(r)) return;
         check_complete(h, (erasure_kind)kind);
@@ -367,7 +368,7 @@ static void check_old_disk(int opens)
 {
     house *h = NULL;
     settings_for("old");
-    CHECK(is_ok(house_open(&h, &settings)) == (opens == 1));
+    CHECK(is_ok(house_open(&h, &settings, NULL)) == (opens == 1));
     house_close(&h);
 }
 
@@ -408,7 +409,7 @@ static house *open_now(void)
 {
     house *h = NULL;
     settings_for("now");
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     return h;
 }
 
@@ -520,7 +521,7 @@ static void names_nothing(int unused)
                name, tenant, ada, ada, ada, ada, ada, ada, ada);
     CHECK_OK(house_path(&settings, "intents", name, path));
     CHECK_OK(file_write_atomic(path, buf_bytes(&text), 0600));
-    CHECK_FAILS(house_open(&h, &settings), E_DATA_LOSS);
+    CHECK_FAILS(house_open(&h, &settings, NULL), E_DATA_LOSS);
     CHECK(unlink(path) == 0);
     h = open_now();
     NEED(h);
