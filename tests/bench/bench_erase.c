@@ -513,7 +513,7 @@ static void beside_erase(world *w)
     sample taken = {0};
     config *c = mem_alloc(sizeof *c);
     settings_for(w->folder, "house", c);
-    must(house_open(&h, c));
+    must(house_open(&h, c, NULL));
     must(acl_tenant_find(h->access, "harbour", &w->tenant));
     const erasure_request q = {.kind = ERASE_OWNER, .tenant = w->tenant,
         .owner = user_of(h, w->tenant, "erased"), .target = "user:bench"};
