@@ -1,7 +1,7 @@
 /* How long erasing takes, step by step (server/erasure.c), against how much is erased.
  *
  * usage: bench_erase [--chunks N] [--documents N] [--repeat R] [--seed N] [--folder DIR] [--csv FILE] [--keep]
- *        bench_erase ... --start DIR
+ *        bench_erase ... --start DIR [--case users|documents]
  *        bench_erase --beside DIR [--chunks N] [--seed N]      (bench_erase.py: see beside_make)
  *
  * One: a user of N chunks (1,000,000) and one of 1,000, both held in memory, erased in one copy of one folder, in
@@ -9,7 +9,7 @@
  * chunk each) as one request, neighbours in the key tree, and scattered. Medians. What fsync, fdatasync and LMDB's
  * synchronous write of its head take is counted here, by defining them, and told apart.
  *
- * Each copy is opened in a process of its own, and written out before (sync), so that nobody else's pages are waited
+ * Each copy is opened in a process of its own, and written out before (sync), so that none of its pages are waited
  * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
  * the start folders there; --start measures with what such a run left. */
 #include "house.h"
@@ -87,7 +87,7 @@ typedef struct {
     uint32_t chunks, documents;
     int repeat;
     uint64_t seed;
-    const char *csv, *under, *start, *beside;
+    const char *csv, *under, *start, *beside, *only;
     bool keep;
 } options;
 
@@ -314,7 +314,7 @@ static void erase_documents(world *w, house *h, uint32_t documents, int which, s
 static void shell(const char *format, const char *folder, const char *name)
 {
     char command[1200];
-    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder);
+    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder, folder, name);
     if (system(command) != 0) exit(2);
 }
 
@@ -322,7 +322,7 @@ static void shell(const char *format, const char *folder, const char *name)
 static void both(world *w, const options *o, const char *name, int first, sample out[2])
 {
     int ends[2];
-    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync", w->folder, name);
+    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync -f '%s/%s'", w->folder, name);
     uint64_t seed = next(w);
     if (pipe(ends) != 0) exit(2);
     fflush(stdout);
@@ -552,6 +552,7 @@ static options parse(int argc, char **argv)
         else if (strcmp(flag, "--csv") == 0) o.csv = value;
         else if (strcmp(flag, "--folder") == 0) o.under = value;
         else if (strcmp(flag, "--start") == 0) o.start = value;
+        else if (strcmp(flag, "--case") == 0) o.only = value;
         else if (strcmp(flag, "--beside") == 0) o.beside = value;
         else goto usage;
         i++;
@@ -561,7 +562,7 @@ static options parse(int argc, char **argv)
         return o;
 usage:
     fprintf(stderr, "usage: bench_erase [--chunks N (by 100)] [--documents N] [--repeat R] [--seed N] [--folder DIR] "
-                    "[--csv FILE] [--keep] [--start DIR] [--beside DIR]\n");
+                    "[--csv FILE] [--keep] [--start DIR] [--case users|documents] [--beside DIR]\n");
     exit(2);
 }
 
@@ -580,8 +581,9 @@ int main(int argc, char **argv)
     if (!o.start) start_make(w, &o);
     FILE *csv = csv_open(&o);
     sample *all = mem_alloc_array(2 * (size_t)o.repeat, sizeof *all);
-    bool good = notes_measure(w, &o, csv, all);
-    good = users_measure(w, &o, csv, all) && good;
+    bool good = true;
+    if (!o.only || strcmp(o.only, "documents") == 0) good = notes_measure(w, &o, csv, all);
+    if (!o.only || strcmp(o.only, "users") == 0) good = users_measure(w, &o, csv, all) && good;
     if (csv) fclose(csv);
     if (!o.keep && !o.start) shell("rm -rf '%s%s'", w->folder, "");
     mem_free(all);
