@@ -1,20 +1,24 @@
 /* How long erasing takes, step by step (server/erasure.c), against how much is erased.
  *
  * usage: bench_erase [--chunks N] [--documents N] [--repeat R] [--seed N] [--folder DIR] [--csv FILE] [--keep]
- *        bench_erase ... --start DIR
+ *        bench_erase ... --start DIR [--case users|documents]
+ *        bench_erase --beside DIR [--chunks N] [--seed N]      (bench_erase.py: see beside_make)
  *
  * One: a user of N chunks (1,000,000) and one of 1,000, both held in memory, erased in one copy of one folder, in
  * turn the one and the other first; R copies (20). Two: 500 of an owner's 100,000 documents (--documents; one small
  * chunk each) as one request, neighbours in the key tree, and scattered. Medians. What fsync, fdatasync and LMDB's
  * synchronous write of its head take is counted here, by defining them, and told apart.
  *
- * Each copy is opened in a process of its own, and written out before (sync), so that nobody else's pages are waited
+ * Each copy is opened in a process of its own, and written out before (sync), so that none of its pages are waited
  * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
  * the start folders there; --start measures with what such a run left. */
 #include "house.h"
 
 #include "erasure.h"
 #include "receipt.h"
+
+#include "chunker.h"
+#include "slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -83,11 +87,11 @@ typedef struct {
     uint32_t chunks, documents;
     int repeat;
     uint64_t seed;
-    const char *csv, *under, *start;
+    const char *csv, *under, *start, *beside, *only;
     bool keep;
 } options;
 
-typedef struct { char folder[300]; uint64_t seed; id128 tenant; } world;
+typedef struct { char folder[300]; uint64_t seed; id128 tenant; FILE *dump; uint32_t dumped_user; } world;
 
 static void must(result r)
 {
@@ -154,6 +158,24 @@ static house *house_make(world *w, const char *name)
     return h;
 }
 
+/* Its chunks as the store holds them: user u32, size u32, the text, the vector. */
+static void text_dump(const world *w, house *h, bytes text)
+{
+    size_t *ends, from = 0;
+    uint32_t count, dimensions = embedder_dimensions(h->stores->embedder);
+    float *vector = mem_alloc_array(dimensions, sizeof *vector);
+    chunker_cut(text, h->stores->chunk_target_bytes, &ends, &count);
+    for (uint32_t i = 0; i < count; from = ends[i++]) {
+        uint32_t head[2] = {w->dumped_user, (uint32_t)(ends[i] - from)};
+        (void)embedder_embed(h->stores->embedder, bytes_of(text.data + from, head[1]), vector);
+        fwrite(head, sizeof head, 1, w->dump);
+        fwrite(text.data + from, head[1], 1, w->dump);
+        fwrite(vector, sizeof *vector, dimensions, w->dump);
+    }
+    mem_free(ends);
+    mem_free(vector);
+}
+
 static uint64_t put(world *w, house *h, id128 owner, const ifc_label *label, uint32_t first, uint32_t count,
                     uint32_t chunks, uint32_t words)
 {
@@ -165,6 +187,7 @@ static uint64_t put(world *w, house *h, id128 owner, const ifc_label *label, uin
     for (uint32_t i = 0; i < count; i++) {
         buf_init(&texts[i], (size_t)1 << 30);
         text_make(w, chunks, words, &texts[i]);
+        if (w->dump) text_dump(w, h, buf_bytes(&texts[i]));
         snprintf(paths[i], sizeof paths[i], "%u.txt", first + i);
         inputs[i] = (retrieval_input){.path = paths[i], .media_type = "text/plain", .content = buf_bytes(&texts[i]),
                                       .label = *label};
@@ -291,7 +314,7 @@ static void erase_documents(world *w, house *h, uint32_t documents, int which, s
 static void shell(const char *format, const char *folder, const char *name)
 {
     char command[1200];
-    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder);
+    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder, folder, name);
     if (system(command) != 0) exit(2);
 }
 
@@ -299,7 +322,7 @@ static void shell(const char *format, const char *folder, const char *name)
 static void both(world *w, const options *o, const char *name, int first, sample out[2])
 {
     int ends[2];
-    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync", w->folder, name);
+    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync -f '%s/%s'", w->folder, name);
     uint64_t seed = next(w);
     if (pipe(ends) != 0) exit(2);
     fflush(stdout);
@@ -464,6 +487,54 @@ static bool notes_measure(world *w, const options *o, FILE *csv, sample *all)
     return verdict("scattered, whole, beyond the syncs", far, "ms", far <= 100, "<= 100") && good;
 }
 
+/* ---- beside another database (bench_erase.py) ----------------------------------------------------------------- */
+/* First: two users of half the chunks each in DIR/house, and in DIR/chunks what they are: dimensions u32, and chunks
+ * as text_dump writes them, 0: of the user who is erased then. The second call erases, and tells how long it took. */
+static void beside_make(world *w, const options *o)
+{
+    char path[400];
+    house *h = house_make(w, "house");
+    uint32_t dimensions = embedder_dimensions(h->stores->embedder);
+    snprintf(path, sizeof path, "%s/chunks", w->folder);
+    w->dump = fopen(path, "wb");
+    if (w->dump == NULL) must(fail_errno("cannot write the chunks"));
+    fwrite(&dimensions, sizeof dimensions, 1, w->dump);
+    user_make(w, h, "erased", o->chunks / 2 / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+    w->dumped_user = 1;
+    user_make(w, h, "kept", o->chunks / 2 / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+    if (fclose(w->dump) != 0) must(fail_errno("cannot write the chunks"));
+    w->dump = NULL;
+    house_close(&h);
+}
+
+static void beside_erase(world *w)
+{
+    house *h;
+    sample taken = {0};
+    config *c = mem_alloc(sizeof *c);
+    settings_for(w->folder, "house", c);
+    must(house_open(&h, c, NULL));
+    must(acl_tenant_find(h->access, "harbour", &w->tenant));
+    const erasure_request q = {.kind = ERASE_OWNER, .tenant = w->tenant,
+        .owner = user_of(h, w->tenant, "erased"), .target = "user:bench"};
+    erase(h, &q, &taken);
+    printf("fence_to_commit_ms %.3f\nwhole_ms %.3f\nwhole_sync_ms %.3f\n", taken.ms[6] - taken.ms[1],
+           whole_ms(&taken, 0), whole_sync_ms(&taken, 0));
+    house_close(&h);
+    mem_free(c);
+}
+
+static int beside(world *w, const options *o)
+{
+    char path[400];
+    snprintf(w->folder, sizeof w->folder, "%s", o->beside);
+    snprintf(path, sizeof path, "%s/house", w->folder);
+    if (access(path, F_OK) == 0) beside_erase(w);
+    else beside_make(w, o);
+    mem_free(w);
+    return 0;
+}
+
 static options parse(int argc, char **argv)
 {
     options o = {.chunks = 1000000, .documents = 100000, .repeat = 20, .seed = 1};
@@ -481,6 +552,8 @@ static options parse(int argc, char **argv)
         else if (strcmp(flag, "--csv") == 0) o.csv = value;
         else if (strcmp(flag, "--folder") == 0) o.under = value;
         else if (strcmp(flag, "--start") == 0) o.start = value;
+        else if (strcmp(flag, "--case") == 0) o.only = value;
+        else if (strcmp(flag, "--beside") == 0) o.beside = value;
         else goto usage;
         i++;
     }
@@ -489,7 +562,7 @@ static options parse(int argc, char **argv)
         return o;
 usage:
     fprintf(stderr, "usage: bench_erase [--chunks N (by 100)] [--documents N] [--repeat R] [--seed N] [--folder DIR] "
-                    "[--csv FILE] [--keep] [--start DIR]\n");
+                    "[--csv FILE] [--keep] [--start DIR] [--case users|documents] [--beside DIR]\n");
     exit(2);
 }
 
@@ -499,6 +572,7 @@ int main(int argc, char **argv)
     log_level_set(LOG_WARN);
     world *w = mem_alloc(sizeof *w);
     w->seed = o.seed;
+    if (o.beside) return beside(w, &o);
     if (o.start) snprintf(w->folder, sizeof w->folder, "%s", o.start);
     else snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
     if (!o.start && mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
@@ -507,8 +581,9 @@ int main(int argc, char **argv)
     if (!o.start) start_make(w, &o);
     FILE *csv = csv_open(&o);
     sample *all = mem_alloc_array(2 * (size_t)o.repeat, sizeof *all);
-    bool good = notes_measure(w, &o, csv, all);
-    good = users_measure(w, &o, csv, all) && good;
+    bool good = true;
+    if (!o.only || strcmp(o.only, "documents") == 0) good = notes_measure(w, &o, csv, all);
+    if (!o.only || strcmp(o.only, "users") == 0) good = users_measure(w, &o, csv, all) && good;
     if (csv) fclose(csv);
     if (!o.keep && !o.start) shell("rm -rf '%s%s'", w->folder, "");
     mem_free(all);
