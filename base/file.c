@@ -1,6 +1,7 @@
 #include "internal.h"
 #include "mutant.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 enum { BLOCK = 64 * 1024 };
+static const char TEMPORARY[] = ".tmp";
 
 static result not_regular(const char *path)
 {
@@ -117,7 +119,7 @@ result file_write_atomic(const char *path, bytes content, unsigned mode)
     uint8_t random[8];
     random_bytes(random, sizeof random);
     hex_encode(random, sizeof random, suffix);
-    int n = snprintf(temporary, sizeof temporary, "%s.%s.tmp", path, suffix);
+    int n = snprintf(temporary, sizeof temporary, "%s.%s%s", path, suffix, TEMPORARY);
     if (n < 0 || (size_t)n >= sizeof temporary) return fail(E_INVALID, "the path is too long");
     result r = write_temporary(temporary, path, content, mode);
     if (is_ok(r) && rename(temporary, path) != 0)
@@ -176,4 +178,60 @@ result file_destroy(const char *path)
     if (unlink(path) != 0 && errno != ENOENT)
         return fail_errno("cannot remove %.100s", path_name(path));
     return fsync_parent(path);
+}
+
+/* Plain decimal without leading zeros, from 1: other names (temporary files) are not ours. */
+static uint64_t number_of(const char *name, const char *prefix)
+{
+    size_t skip = strlen(prefix), digits = 0;
+    uint64_t value = 0;
+    if (strncmp(name, prefix, skip) != 0 || name[skip] == '0') return 0;
+    for (const char *at = name + skip; *at != '\0'; at++, digits++) {
+        if (*at < '0' || *at > '9' || digits >= 18) return 0;
+        value = value * 10 + (uint64_t)(*at - '0');
+    }
+    return value;
+}
+
+void numbers_keep(uint64_t *out, size_t max, size_t *count, uint64_t value)
+{
+    size_t at = *count;
+    for (; at > 0 && out[at - 1] > value; at--)
+        if (at < max) out[at] = out[at - 1];
+    if (at < max) out[at] = value;
+    if (*count < max) ++*count;
+}
+
+result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t max, size_t *count)
+{
+    *count = 0;
+    DIR *d = opendir(dir);
+    if (d == NULL && (errno == ENOENT || errno == ENOTDIR))
+        return fail(E_NOT_FOUND, "no such folder");
+    if (d == NULL) return fail_errno("cannot list the folder %s", dir);
+    const struct dirent *entry;
+    while ((entry = readdir(d)) != NULL) {
+        uint64_t value = number_of(entry->d_name, prefix);
+        if (value > 0) numbers_keep(out, max, count, value);
+    }
+    closedir(d);
+    return OK;
+}
+
+result dir_sweep(const char *dir, const char *prefix)
+{
+    DIR *d = opendir(dir);
+    if (d == NULL) return fail_errno("cannot list the folder %s", dir);
+    const struct dirent *entry;
+    result r = OK;
+    while (is_ok(r) && (entry = readdir(d)) != NULL) {
+        char path[PATH_MAX];
+        size_t n = strlen(entry->d_name), skip = strlen(prefix);
+        if (n < skip + sizeof TEMPORARY - 1 || strncmp(entry->d_name, prefix, skip) != 0 ||
+            strcmp(entry->d_name + n - (sizeof TEMPORARY - 1), TEMPORARY) != 0) continue;
+        r = path_join(path, sizeof path, dir, entry->d_name);
+        if (is_ok(r)) r = file_destroy(path);
+    }
+    closedir(d);
+    return r;
 }

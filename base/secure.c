@@ -82,3 +82,14 @@ void process_harden(void)
 #endif
     umask(077);
 }
+
+void memory_lock_all(void)
+{
+#ifndef UNDER_ASAN
+    struct rlimit limit;
+    bool unlimited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
+    /* Locking what comes later makes allocations fail at the limit: only without one. */
+    if (mlockall(MCL_CURRENT | (unlimited ? MCL_FUTURE : 0)) != 0)
+        log_event(LOG_WARN, "memory_not_locked", LOG_TEXT("hint", "raise RLIMIT_MEMLOCK"));
+#endif
+}

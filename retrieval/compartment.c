@@ -80,28 +80,90 @@ const holding_document *holding_near(const holding *h, id128 id, bool *present)
     return d;
 }
 
-void holding_remove(holding *h, id128 id)
+static int by_id(const void *a, const void *b)
 {
-    holding_document *d = holding_find(h, id);
-    if (d == NULL) return;
-    compartment *c = d->home;
-    dense_remove(c->vectors, id);
-    lexical_remove(c->words, id);
-    h->chunks -= d->chunk_count;
-    h->text_bytes -= d->size_bytes;
-    document_free(d);
-    uint32_t at = (uint32_t)(d - h->documents);
-    h->document_count--;
-    memmove(d, d + 1, (h->document_count - at) * sizeof *d);
-    mem_wipe(&h->documents[h->document_count], sizeof *d);
-    if (--c->documents > 0) return;
-    uint32_t i = 0;
-    while (h->compartments[i] != c) i++;
-    compartment_free(c);
-    h->compartment_count--;
-    memmove(h->compartments + i, h->compartments + i + 1,
-            (h->compartment_count - i) * sizeof *h->compartments);
+    return id_compare(*(const id128 *)a, *(const id128 *)b);
 }
+
+static int by_home_then_id(const void *a_, const void *b_)
+{
+    const holding_document *a = *(holding_document *const *)a_, *b = *(holding_document *const *)b_;
+    if (a->home != b->home) return a->home < b->home ? -1 : 1;
+    return id_compare(a->id, b->id);
+}
+
+/* Those of the targets that are there, sorted by compartment and then by id. */
+static size_t documents_find(const holding *h, const id128 *ids, size_t count, holding_document **out)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (i > 0 && id_equal(ids[i], ids[i - 1])) continue;
+        out[n] = holding_find(h, ids[i]);
+        n += out[n] != NULL;
+    }
+    if (n > 1) qsort(out, n, sizeof *out, by_home_then_id);
+    return n;
+}
+
+/* The rows of each compartment in one pass. ids: room for count. */
+static void rows_remove(holding_document *const *gone, size_t count, id128 *ids)
+{
+    for (size_t from = 0, end; from < count; from = end) {
+        compartment *c = gone[from]->home;
+        for (end = from; end < count && gone[end]->home == c; end++) ids[end - from] = gone[end]->id;
+        c->documents -= (uint32_t)(end - from);
+        if (c->documents == 0) continue;         /* all of it goes */
+        dense_remove_many(c->vectors, ids, end - from);
+        lexical_remove_many(c->words, ids, end - from);
+    }
+}
+
+/* The gaps in the list of documents close; what has become free behind it is wiped. */
+static void documents_close(holding *h)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < h->document_count; i++)
+        if (h->documents[i].home != NULL) {
+            if (kept < i) h->documents[kept] = h->documents[i];
+            kept++;
+        }
+    mem_wipe(h->documents + kept, (h->document_count - kept) * sizeof *h->documents);
+    h->document_count = kept;
+}
+
+static void compartments_close(holding *h)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < h->compartment_count; i++) {
+        if (h->compartments[i]->documents > 0) h->compartments[kept++] = h->compartments[i];
+        else compartment_free(h->compartments[i]);
+    }
+    h->compartment_count = kept;
+}
+
+void holding_remove_many(holding *h, const id128 *ids, size_t count)
+{
+    if (count == 0) return;
+    id128 *sorted = mem_alloc_array(count, sizeof *sorted);
+    holding_document **gone = mem_alloc_array(count, sizeof(holding_document *));
+    memcpy(sorted, ids, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, by_id);
+    size_t n = documents_find(h, sorted, count, gone);
+    rows_remove(gone, n, sorted);
+    for (size_t i = 0; i < n; i++) {
+        h->chunks -= gone[i]->chunk_count;
+        h->text_bytes -= gone[i]->size_bytes;
+        document_free(gone[i]);                  /* zeros: without a home */
+    }
+    if (n > 0) {
+        documents_close(h);
+        compartments_close(h);
+    }
+    mem_free(sorted);
+    mem_free(gone);
+}
+
+void holding_remove(holding *h, id128 id) { holding_remove_many(h, &id, 1); }
 
 static result compartment_of(holding *h, const ifc_label *label, compartment **out)
 {

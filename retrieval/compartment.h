@@ -44,6 +44,8 @@ holding_document *holding_find(const holding *h, id128 id);        /* NULL when 
 const holding_document *holding_near(const holding *h, id128 id, bool *present);
 /* Removes rows and words, wiping them; an empty compartment goes. Absent is fine. */
 void holding_remove(holding *h, id128 id);
+/* Many at once, ids in any order: each row that stays moves at most once. */
+void holding_remove_many(holding *h, const id128 *ids, size_t count);
 
 /* Documents to add at once (at most 2^32); ids in any order, each one absent from the holding.
  * chunk texts are only read, vectors copied. */

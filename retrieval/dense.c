@@ -8,6 +8,7 @@
 struct dense {
     FaissIndexFlatIP *index;
     uint32_t dimensions;
+    bool wipes;                    /* the index wipes its rows itself; FAISS's own does not */
     uint32_t rows, capacity;
     dense_key *keys;               /* (rows): strictly ascending by (document, chunk) */
 };
@@ -26,6 +27,7 @@ result dense_open_path(dense **out, uint32_t dimensions, dense_path path)
     dense *d = mem_alloc(sizeof *d);
     d->index = index;
     d->dimensions = dimensions;
+    d->wipes = path != DENSE_PLAIN_FAISS;
     *out = d;
     return OK;
 }
@@ -38,10 +40,9 @@ result dense_open(dense **out, uint32_t dimensions)
 void dense_close(dense **d)
 {
     if (*d == NULL) return;
-    if ((*d)->rows > 0) {          /* plain FAISS does not wipe; ours does so again */
+    if ((*d)->rows > 0 && !(*d)->wipes)
         mem_wipe(lethe_faiss_rows((*d)->index),
                  (size_t)(*d)->rows * (*d)->dimensions * sizeof(float));
-    }
     faiss_Index_free((*d)->index);
     mem_wipe((*d)->keys, (*d)->capacity * sizeof *(*d)->keys);
     mem_free((*d)->keys);
@@ -104,7 +105,7 @@ static void index_shorten(dense *d, uint32_t rows)
     ASSERT(!failed && faiss_Index_ntotal(d->index) == (faiss_idx_t)rows);
 }
 
-/* Rows [from, from + count) become the rows [to, ...): to >= from. */
+/* Rows [from, from + count) become the rows [to, ...). */
 static void rows_move(dense *d, float *rows, uint32_t to, uint32_t from, uint32_t count)
 {
     size_t dim = d->dimensions;
@@ -154,23 +155,28 @@ result dense_add(dense *d, id128 document, uint32_t count, const float *vectors)
     return dense_add_many(d, &(dense_document){document, count, vectors}, 1);
 }
 
-/* Closes the gap, zeroes the rows that fell off the end, and only then shortens the index: what
- * FAISS leaves behind its vector's end is zeros. */
-void dense_remove(dense *d, id128 document)
+/* Closes the gaps, zeroes the rows that fell off the end, and only then shortens the index: what
+ * FAISS leaves behind its vector's end is zeros. What stays between two gaps moves once. */
+void dense_remove_many(dense *d, const id128 *documents, size_t count)
 {
-    uint32_t at = lower_bound(d, document);
-    uint32_t count = rows_of_document(d, at, document);
-    if (count == 0) return;
     size_t dim = d->dimensions;
-    uint32_t left = d->rows - count;
     float *rows = rows_of(d);
-    memmove(rows + at * dim, rows + (at + count) * dim, (left - at) * dim * sizeof *rows);
-    mem_wipe(rows + left * dim, count * dim * sizeof *rows);
-    memmove(d->keys + at, d->keys + at + count, (left - at) * sizeof *d->keys);
-    mem_wipe(d->keys + left, count * sizeof *d->keys);
-    index_shorten(d, left);
-    d->rows = left;
+    uint32_t kept = 0, from = 0;
+    for (size_t i = 0; i <= count; i++) {
+        ASSERT(i == 0 || i == count || id_compare(documents[i - 1], documents[i]) < 0);
+        uint32_t at = i < count ? lower_bound(d, documents[i]) : d->rows;
+        rows_move(d, rows, kept, from, at - from);
+        kept += at - from;
+        from = i < count ? at + rows_of_document(d, at, documents[i]) : at;
+    }
+    if (kept == d->rows) return;
+    mem_wipe(rows + kept * dim, (d->rows - kept) * dim * sizeof *rows);
+    mem_wipe(d->keys + kept, (d->rows - kept) * sizeof *d->keys);
+    index_shorten(d, kept);
+    d->rows = kept;
 }
+
+void dense_remove(dense *d, id128 document) { dense_remove_many(d, &document, 1); }
 
 uint32_t dense_rows(const dense *d) { return d->rows; }
 

@@ -19,6 +19,8 @@ MUST_USE result dense_add(dense *d, id128 document, uint32_t count, const float 
 typedef struct { id128 document; uint32_t count; const float *vectors; } dense_document;
 MUST_USE result dense_add_many(dense *d, const dense_document *documents, size_t count);
 void dense_remove(dense *d, id128 document);              /* absent is fine */
+/* Many at once, ids strictly ascending: each row that stays moves at most once. */
+void dense_remove_many(dense *d, const id128 *documents, size_t count);
 uint32_t dense_rows(const dense *d);
 dense_key dense_key_of(const dense *d, uint32_t row);
 const float *dense_vector(const dense *d, uint32_t row);

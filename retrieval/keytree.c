@@ -59,7 +59,7 @@ static bool has_tree(const char *dir)
 {
     uint64_t epoch;
     size_t count;
-    return is_ok(kt_scan(dir, "head.", &epoch, 1, &count)) && count > 0;
+    return is_ok(dir_numbers(dir, "head.", &epoch, 1, &count)) && count > 0;
 }
 
 static result folders_open(keytree *kt, const char *dir, const char *mirror, bool create)
@@ -79,17 +79,16 @@ result keytree_create(keytree **out, const char *dir, const char *mirror, root_h
     if (has_tree(dir)) return fail(E_EXISTS, "there already is a key tree in %s", dir);
     if (mirror != NULL && has_tree(mirror))
         return fail(E_EXISTS, "there already is a key tree in the mirror %s", mirror);
-    TRY(holder->ops->epochs(holder, &epoch, 1, &count));
+    TRY(root_epochs(holder, &epoch, 1, &count));
     if (count > 0)
         return fail(E_PRECONDITION, "the root holder already has a root key, but there is no key "
                     "tree: restore the tree from its mirror, or take another root folder");
     keytree *kt = keytree_new(holder);
     result r;
     TRY_TO(r, folders_open(kt, dir, mirror, true), out);
-    TRY_TO(r, holder->ops->create(holder, 1), out);
-    TRY_TO(r, holder->ops->read(holder, 1, kt->now->root_key), out);
+    TRY_TO(r, root_create(holder, 1), out);
     kt->now->head.epoch = 1;
-    TRY_TO(r, kt_head_write(kt, &kt->now->head, kt->now->root_key), out);
+    TRY_TO(r, kt_head_write(kt, &kt->now->head), out);
     *out = kt;
     return OK;
 out:
@@ -108,8 +107,7 @@ static result no_tree(const char *dir, const char *mirror)
 /* Loads the head of an epoch; both its key and its head must be whole. */
 static result epoch_load(keytree *kt, uint64_t epoch)
 {
-    TRY(kt->holder->ops->read(kt->holder, epoch, kt->now->root_key));
-    return kt_head_read(&kt->folders[0], epoch, kt->now->root_key, &kt->now->head);
+    return kt_head_read(&kt->folders[0], epoch, kt->holder, &kt->now->head);
 }
 
 /* None of the holder's keys opened a head: say which of the two is behind. */
@@ -117,7 +115,7 @@ static result no_epoch(const keytree *kt, uint64_t newest_root)
 {
     uint64_t heads[16];
     size_t count;
-    TRY(kt_scan(kt->folders[0].dir, "head.", heads, 16, &count));
+    TRY(dir_numbers(kt->folders[0].dir, "head.", heads, 16, &count));
     for (size_t i = 0; i < count; i++)
         if (heads[i] == newest_root)
             return fail(E_DATA_LOSS, "the key tree's head or its root key is damaged");
@@ -136,7 +134,7 @@ static result settle(keytree *kt)
 {
     uint64_t roots[3];
     size_t count, used = 0;
-    TRY(kt->holder->ops->epochs(kt->holder, roots, 3, &count));
+    TRY(root_epochs(kt->holder, roots, 3, &count));
     if (count == 0) return fail(E_PRECONDITION, "the root holder has no root key");
     if (count > 2 || (count == 2 && roots[1] != roots[0] + 1))
         return fail(E_PRECONDITION, "the root holder has several root keys that do not follow one "
@@ -151,7 +149,7 @@ static result settle(keytree *kt)
     TRY(kt_mirror_sync(kt));
     TRY(kt_heads_keep(kt, roots[used]));
     for (size_t i = 0; i < count; i++)
-        if (i != used) TRY(kt->holder->ops->destroy(kt->holder, roots[i]));
+        if (i != used) TRY(root_destroy(kt->holder, roots[i]));
     return OK;
 }
 
@@ -194,7 +192,7 @@ static result add_locked(keytree *kt, keytree_node *nodes, size_t count)
     }
     head.page_count = kt->page_count;
     head.commit++;
-    r = kt_head_write(kt, &head, kt->now->root_key);
+    r = kt_head_write(kt, &head);
     if (is_ok(r)) {
         kt->now->head = head;
         kt_txn_commit(&txn);

@@ -2,7 +2,7 @@
  *
  *   4  holder:  RK_e | RK_(e+1)
  *   5  pages:   the targets' paths, copied under fresh keys      head.(e+1) under RK_(e+1)
- *      verify:  read all of it back from the disk, with the key as the holder gives it
+ *      verify:  read all of it back from the disk, opened by the holder
  *   6  holder:  RK_(e+1)                                         <- the commit point
  *      then head.e goes
  *
@@ -113,8 +113,7 @@ static result verify_folder(const erasure *e, const kt_folder *folder)
     if (written_bytes > 0) memcpy(v.written, e->txn.written, written_bytes);
     qsort(v.written, e->txn.written_count, sizeof *v.written, compare_numbers);
     result r;
-    TRY_TO(r, e->kt->holder->ops->read(e->kt->holder, epoch, disk->root_key), out);
-    TRY_TO(r, kt_head_read(folder, epoch, disk->root_key, &disk->head), out);
+    TRY_TO(r, kt_head_read(folder, epoch, e->kt->holder, &disk->head), out);
     if (!kt_ref_equal(&disk->head.root, &e->next->head.root) ||
         disk->head.commit != e->next->head.commit) {
         r = fail(E_DATA_LOSS, "the new key tree's head is not the one written");
@@ -139,7 +138,7 @@ out:
 static result discard_next(keytree *kt, uint64_t epoch)
 {
     TRY(kt_head_remove(kt, epoch));
-    return kt->holder->ops->destroy(kt->holder, epoch);
+    return root_destroy(kt->holder, epoch);
 }
 
 static result write_tree(erasure *e)
@@ -152,26 +151,35 @@ static result write_tree(erasure *e)
     TRY(kt_slots_sync(kt));
     head->page_count = kt->page_count;
     head->commit++;
-    TRY(kt_head_write(kt, head, e->next->root_key));
+    TRY(kt_head_write(kt, head));
     for (uint32_t i = 0; i < kt->folder_count; i++) TRY(verify_folder(e, &kt->folders[i]));
     return OK;
 }
 
-/* The commit point. When destroying fails, the key itself tells on which side it failed. */
+/* The commit point. When destroying fails, the key itself tells on which side it failed: whether it
+ * still opens a probe that it sealed while it lived. */
 static result destroy_root(erasure *e)
 {
+    static const char WORD[] = "lethe keytree probe 1";
     keytree *kt = e->kt;
     uint64_t epoch = kt->now->head.epoch;
     if (MUTANT(erase_keeps_root)) return OK;
-    result destroyed = kt->holder->ops->destroy(kt->holder, epoch);
-    if (is_ok(destroyed)) return OK;
-    error_code code = destroyed.code;
-    uint8_t *key = secure_alloc(KEY_BYTES);
-    result r = kt->holder->ops->read(kt->holder, epoch, key);
-    bool lives = is_ok(r) && secure_equal(key, kt->now->root_key, KEY_BYTES);
-    bool dead = r.code == E_NOT_FOUND || r.code == E_DATA_LOSS || (is_ok(r) && !lives);
-    secure_free(key);
-    kt->broken = !lives && !dead;
+    buf probe, opened;
+    buf_init(&probe, ROOT_SEALED_MAX_BYTES);
+    buf_init(&opened, ROOT_PLAIN_MAX_BYTES);
+    error_code code = E_OK;
+    bool dead = false;
+    result r;
+    TRY_TO(r, root_seal(kt->holder, epoch, bytes_str(WORD), bytes_str(WORD), &probe), out);
+    code = root_destroy(kt->holder, epoch).code;
+    if (code == E_OK) goto out;
+    r = root_open(kt->holder, epoch, bytes_str(WORD), buf_bytes(&probe), &opened);
+    dead = r.code == E_NOT_FOUND || r.code == E_DATA_LOSS;
+    kt->broken = !dead && !is_ok(r);
+out:
+    buf_free(&probe);
+    buf_free(&opened);
+    if (code == E_OK) return r;
     if (!dead) return fail(code, "the old root key could not be destroyed");
     log_event(LOG_WARN, "root_key_file_left", LOG_NUMBER("epoch", epoch));
     return OK;
@@ -185,11 +193,10 @@ static result prepare(erasure *e, keytree_erasure *out)
     out->epoch_before = out->epoch_after = kt->now->head.epoch;
     uint64_t roots[3];
     size_t count;
-    TRY(kt->holder->ops->epochs(kt->holder, roots, 3, &count));
+    TRY(root_epochs(kt->holder, roots, 3, &count));
     for (size_t i = 0; i < count; i++)      /* what an attempt that failed left behind */
         if (roots[i] == epoch) TRY(discard_next(kt, epoch));
-    TRY(kt->holder->ops->create(kt->holder, epoch));
-    TRY(kt->holder->ops->read(kt->holder, epoch, e->next->root_key));
+    TRY(root_create(kt->holder, epoch));
     e->next->head = kt->now->head;
     e->next->head.epoch = epoch;
     step_done(e, 4, "new root key created");

@@ -1,7 +1,6 @@
 /* keytree_file: the tree's folder and its mirror: slots of the pages file and head files. */
 #include "keytree_private.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -12,40 +11,6 @@
 #include <unistd.h>
 
 enum { HEAD_FILE_MAX_BYTES = 4096, COPY_BYTES = 64 * KT_SLOT_BYTES, HEADS_MAX = 16 };
-
-/* Plain decimal without leading zeros, from 1: other names (temporary files) are not ours. */
-static uint64_t number_of(const char *name, const char *prefix)
-{
-    size_t skip = strlen(prefix), digits = 0;
-    uint64_t value = 0;
-    if (strncmp(name, prefix, skip) != 0 || name[skip] == '0') return 0;
-    for (const char *at = name + skip; *at != '\0'; at++, digits++) {
-        if (*at < '0' || *at > '9' || digits >= 18) return 0;
-        value = value * 10 + (uint64_t)(*at - '0');
-    }
-    return value;
-}
-
-result kt_scan(const char *dir, const char *prefix, uint64_t *out, size_t max, size_t *count)
-{
-    *count = 0;
-    DIR *d = opendir(dir);
-    if (d == NULL && (errno == ENOENT || errno == ENOTDIR))
-        return fail(E_NOT_FOUND, "no such folder");
-    if (d == NULL) return fail_errno("cannot list the folder %s", dir);
-    size_t n = 0;
-    const struct dirent *entry;
-    while ((entry = readdir(d)) != NULL) {
-        uint64_t value = number_of(entry->d_name, prefix);
-        if (value == 0 || n == max) continue;
-        size_t at = n++;
-        for (; at > 0 && out[at - 1] > value; at--) out[at] = out[at - 1];
-        out[at] = value;
-    }
-    closedir(d);
-    *count = n;
-    return OK;
-}
 
 result kt_folder_open(kt_folder *folder, const char *dir, bool create)
 {
@@ -60,6 +25,7 @@ result kt_folder_open(kt_folder *folder, const char *dir, bool create)
     if (folder->fd < 0) return fail_errno("cannot open the key tree's pages");
     if (flock(folder->fd, LOCK_EX | LOCK_NB) != 0)
         return fail(E_PRECONDITION, "the key tree is in use by another process");
+    TRY(dir_sweep(dir, "head."));
     return create ? file_fsync_dir(dir) : OK;
 }
 
@@ -151,12 +117,12 @@ static result head_path(const kt_folder *folder, uint64_t epoch, char path[KT_PA
     return path_join(path, KT_PATH_MAX_BYTES, folder->dir, name);
 }
 
-result kt_head_write(keytree *kt, const kt_head *head, const uint8_t key[KEY_BYTES])
+result kt_head_write(keytree *kt, const kt_head *head)
 {
     char path[KT_PATH_MAX_BYTES];
     buf sealed;
     buf_init(&sealed, HEAD_FILE_MAX_BYTES);
-    result r = kt_head_seal(head, key, &sealed);
+    result r = kt_head_seal(head, kt->holder, &sealed);
     for (uint32_t i = kt->folder_count; is_ok(r) && i-- > 0;) {
         r = head_path(&kt->folders[i], head->epoch, path);
         if (is_ok(r)) r = file_write_atomic(path, buf_bytes(&sealed), 0600);
@@ -173,13 +139,13 @@ static result head_bytes(const kt_folder *folder, uint64_t epoch, buf *out)
     return r.code == E_INVALID ? fail(E_DATA_LOSS, "the key tree's head is too large") : r;
 }
 
-result kt_head_read(const kt_folder *folder, uint64_t epoch, const uint8_t key[KEY_BYTES],
+result kt_head_read(const kt_folder *folder, uint64_t epoch, root_holder *holder,
                     kt_head *head)
 {
     buf sealed;
     buf_init(&sealed, HEAD_FILE_MAX_BYTES);
     result r = head_bytes(folder, epoch, &sealed);
-    if (is_ok(r)) r = kt_head_unseal(buf_bytes(&sealed), epoch, key, head);
+    if (is_ok(r)) r = kt_head_unseal(buf_bytes(&sealed), epoch, holder, head);
     buf_free(&sealed);
     return r;
 }
@@ -200,7 +166,7 @@ result kt_heads_keep(keytree *kt, uint64_t epoch)
     for (uint32_t i = 0; i < kt->folder_count; i++) {
         uint64_t epochs[HEADS_MAX];
         size_t count;
-        TRY(kt_scan(kt->folders[i].dir, "head.", epochs, HEADS_MAX, &count));
+        TRY(dir_numbers(kt->folders[i].dir, "head.", epochs, HEADS_MAX, &count));
         for (size_t j = 0; j < count; j++)
             if (epochs[j] != epoch) TRY(kt_head_remove(kt, epochs[j]));
     }

@@ -187,7 +187,7 @@ result kt_ready(keytree *kt)
     if (kt->broken)
         return fail(E_UNAVAILABLE, "the root holder failed during an erasure: start again");
     if (!kt->reload) return OK;
-    TRY(kt_head_read(&kt->folders[0], kt->now->head.epoch, kt->now->root_key, &kt->now->head));
+    TRY(kt_head_read(&kt->folders[0], kt->now->head.epoch, kt->holder, &kt->now->head));
     TRY(kt_free_rebuild(kt));
     TRY(kt_mirror_sync(kt));
     kt->reload = false;

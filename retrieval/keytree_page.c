@@ -196,7 +196,7 @@ static bytes head_associated(uint8_t ad[AD_MAX_BYTES], uint64_t epoch)
     return bytes_of(ad, (size_t)(at - ad));
 }
 
-result kt_head_seal(const kt_head *head, const uint8_t key[KEY_BYTES], buf *out)
+result kt_head_seal(const kt_head *head, root_holder *holder, buf *out)
 {
     uint8_t plain[HEAD_BYTES], ad[AD_MAX_BYTES];
     uint8_t *at = put_number(plain, head->epoch, 8);
@@ -204,19 +204,20 @@ result kt_head_seal(const kt_head *head, const uint8_t key[KEY_BYTES], buf *out)
     at = put_number(at, head->commit, 8);
     at = put_ref(at, &head->root);
     ASSERT(at == plain + HEAD_BYTES);
-    result r = seal_value(key, head_associated(ad, head->epoch), bytes_of(plain, HEAD_BYTES), out);
+    result r = root_seal(holder, head->epoch, head_associated(ad, head->epoch),
+                         bytes_of(plain, HEAD_BYTES), out);
     mem_wipe(plain, sizeof plain);
     return r;
 }
 
-result kt_head_unseal(bytes sealed, uint64_t epoch, const uint8_t key[KEY_BYTES], kt_head *head)
+result kt_head_unseal(bytes sealed, uint64_t epoch, root_holder *holder, kt_head *head)
 {
     uint8_t ad[AD_MAX_BYTES];
     kt_head read = {0};
     buf plain;
     buf_init(&plain, 4096);
     result r;
-    TRY_TO(r, seal_open(key, head_associated(ad, epoch), sealed, &plain), out);
+    TRY_TO(r, root_open(holder, epoch, head_associated(ad, epoch), sealed, &plain), out);
     reader in = reader_of(buf_bytes(&plain));
     read.epoch = reader_u64(&in);
     read.page_count = reader_u64(&in);

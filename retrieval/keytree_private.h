@@ -1,5 +1,5 @@
 /* keytree_private: what the key tree's own files share (keytree.c, keytree_page.c, keytree_file.c,
- * keytree_map.c, keytree_txn.c, keytree_erase.c, root_file.c). Nobody else includes it but tests.
+ * keytree_map.c, keytree_txn.c, keytree_erase.c). Nobody else includes it but tests.
  *
  * Page n (from 1; 0 means none) is the slot of 8704 bytes at offset (n-1)*8704 of the file `pages`:
  * one sealed value of constant size, the rest zeros. Its plaintext is a bucket (up to 64 entries in
@@ -34,19 +34,8 @@ typedef struct kt_page {
     struct kt_page *next;
 } kt_page;
 
-/* ---- root holder: what a medium must do ---- */
-typedef struct {
-    const char *assurance;
-    result (*create)(root_holder *h, uint64_t epoch);       /* fresh random key, durable */
-    result (*read)(root_holder *h, uint64_t epoch, uint8_t key[KEY_BYTES]);   /* E_NOT_FOUND */
-    result (*destroy)(root_holder *h, uint64_t epoch);      /* absent is fine; durable */
-    result (*epochs)(root_holder *h, uint64_t *out, size_t max, size_t *count);  /* ascending */
-    void (*close)(root_holder *h);
-} root_holder_ops;
-struct root_holder { const root_holder_ops *ops; char *dir; };
-
 typedef struct { char *dir; int fd; } kt_folder;
-typedef struct { kt_head head; uint8_t root_key[KEY_BYTES]; } kt_secrets;
+typedef struct { kt_head head; } kt_secrets;
 
 struct keytree {
     pthread_rwlock_t lock;              /* all below but the pool */
@@ -56,7 +45,7 @@ struct keytree {
     root_holder *holder;                /* borrowed */
     kt_folder folders[2];               /* the tree; its mirror */
     uint32_t folder_count;
-    kt_secrets *now;                    /* secure: the durable head and its root key */
+    kt_secrets *now;                    /* secure: the durable head */
     uint64_t page_count;                /* slots handed out so far, free or not */
     uint64_t *free_pages;               /* slots that the durable head does not refer to */
     size_t free_count, free_capacity;
@@ -74,9 +63,9 @@ MUST_USE result kt_page_seal(kt_page *page, uint64_t number, const uint8_t key[K
                              uint8_t slot[KT_SLOT_BYTES]);
 MUST_USE result kt_page_unseal(const uint8_t slot[KT_SLOT_BYTES], uint64_t number, uint8_t level,
                                uint8_t step, const uint8_t key[KEY_BYTES], kt_page *page);
-MUST_USE result kt_head_seal(const kt_head *head, const uint8_t key[KEY_BYTES], buf *out);
-MUST_USE result kt_head_unseal(bytes sealed, uint64_t epoch, const uint8_t key[KEY_BYTES],
-                               kt_head *head);
+/* A head is sealed and opened by the holder under RK of its epoch. */
+MUST_USE result kt_head_seal(const kt_head *head, root_holder *holder, buf *out);
+MUST_USE result kt_head_unseal(bytes sealed, uint64_t epoch, root_holder *holder, kt_head *head);
 
 /* ---- keytree_proof.c: the Merkle tree over the ids; see there ---- */
 void kt_page_hash(const kt_page *page, uint8_t hash[HASH_BYTES]);
@@ -86,9 +75,6 @@ int kt_node_compare(const void *a, const void *b);   /* by id level for level, a
 id128 kt_node_id(const keytree_node *node, uint8_t level);
 
 /* ---- keytree_file.c: folders, slots, heads, mirror ---- */
-/* Numbers of the files PREFIX<decimal> in dir, ascending, at most max. E_NOT_FOUND: no folder. */
-MUST_USE result kt_scan(const char *dir, const char *prefix, uint64_t *out, size_t max,
-                        size_t *count);
 MUST_USE result kt_folder_open(kt_folder *folder, const char *dir, bool create);
 void kt_folder_close(kt_folder *folder);
 MUST_USE result kt_slot_write(keytree *kt, uint64_t number, const uint8_t slot[KT_SLOT_BYTES]);
@@ -97,8 +83,9 @@ MUST_USE result kt_slot_repair(keytree *kt, uint64_t number);      /* copies it 
 /* Reads and opens the page of a ref; its count must be the ref's. Any fd of a pages file. */
 MUST_USE result kt_page_read(int fd, const kt_ref *ref, uint8_t level, uint8_t step, kt_page *page);
 /* Durably, in the mirror first: a failure there leaves the tree itself as it was. */
-MUST_USE result kt_head_write(keytree *kt, const kt_head *head, const uint8_t key[KEY_BYTES]);
-MUST_USE result kt_head_read(const kt_folder *folder, uint64_t epoch, const uint8_t key[KEY_BYTES],
+MUST_USE result kt_head_write(keytree *kt, const kt_head *head);
+/* E_NOT_FOUND (no head, or no root key), E_DATA_LOSS. */
+MUST_USE result kt_head_read(const kt_folder *folder, uint64_t epoch, root_holder *holder,
                              kt_head *head);
 MUST_USE result kt_head_remove(keytree *kt, uint64_t epoch);       /* absent is fine */
 MUST_USE result kt_heads_keep(keytree *kt, uint64_t epoch);        /* removes all others */

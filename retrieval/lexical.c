@@ -262,61 +262,126 @@ static bool find_document(const lexical *lx, id128 id, uint32_t *at)
     return low < lx->document_count && id_equal(lx->documents[low].id, id);
 }
 
-/* Takes rows [first, end) out of a term; later rows move down. */
-static void entry_cut(entry *e, uint32_t first, uint32_t end)
+/* Rows that go, [first, end), ascending; gone: how many up to the end of this one. */
+typedef struct { uint32_t first, end, gone; } cut;
+
+/* The first posting whose row is not below the given one. */
+static uint32_t entry_lower(const entry *e, uint32_t least)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < e->count; i++) {
-        posting p = e->postings[i];
-        if (p.row >= first && p.row < end) continue;
-        if (p.row >= end) p.row -= end - first;
-        e->postings[kept++] = p;
+    uint32_t low = 0, high = e->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (e->postings[middle].row < least) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/* Takes the rows of the cuts out of a term; later rows move down. */
+static void entry_cut(entry *e, const cut *cuts, size_t count)
+{
+    uint32_t at = entry_lower(e, cuts[0].first), kept = at;
+    for (size_t c = 0; c < count && at < e->count; c++) {
+        while (at < e->count && e->postings[at].row < cuts[c].end) at++;
+        uint32_t next = c + 1 < count ? cuts[c + 1].first : UINT32_MAX, gone = cuts[c].gone;
+        for (; at < e->count && e->postings[at].row < next; at++, kept++)
+            e->postings[kept] = (posting){e->postings[at].row - gone, e->postings[at].times};
     }
     if (kept < e->count) mem_wipe(e->postings + kept, (e->count - kept) * sizeof *e->postings);
     e->count = kept;
 }
 
-/* Drops terms without postings and rebuilds the table at the size that its count asks for. */
-static void table_prune(lexical *lx)
+/* Frees a slot of the table; what a search would no longer find from its own place moves up. */
+static void table_close(lexical *lx, uint32_t hole)
 {
-    uint32_t left = 0;
-    for (uint32_t i = 0; i < lx->slots; i++) {
-        entry *e = &lx->table[i];
-        if (e->text == NULL) continue;
-        if (e->count == 0) {
-            lx->postings_bytes -= (uint64_t)e->capacity * sizeof *e->postings;
-            entry_free(e);
-        } else {
-            left++;
-        }
+    uint32_t mask = lx->slots - 1;
+    entry_free(&lx->table[hole]);
+    for (uint32_t i = (hole + 1) & mask; lx->table[i].text != NULL; i = (i + 1) & mask) {
+        uint32_t own = (uint32_t)lx->table[i].hash & mask;
+        if (((i - own) & mask) < ((i - hole) & mask)) continue;
+        lx->table[hole] = lx->table[i];
+        mem_wipe(&lx->table[i], sizeof lx->table[i]);
+        hole = i;
     }
-    if (left == lx->used) return;
-    uint32_t slots = SLOTS_MIN;
-    while (left * 4 > slots * 3) slots *= 2;
-    lx->used = left;
-    table_resize(lx, slots);
 }
 
-void lexical_remove(lexical *lx, id128 id)
+/* Drops the terms without postings; the table has the size that its count asks for. */
+static void table_prune(lexical *lx)
 {
-    uint32_t at;
-    if (!find_document(lx, id, &at)) return;
-    document gone = lx->documents[at];
-    uint32_t end = gone.first + gone.count, behind = lx->row_count - end;
-    for (uint32_t i = 0; i < lx->slots; i++)
-        if (lx->table[i].count) entry_cut(&lx->table[i], gone.first, end);
-    table_prune(lx);
-    memmove(lx->rows + gone.first, lx->rows + end, behind * sizeof *lx->rows);
-    lx->row_count -= gone.count;
-    mem_wipe(lx->rows + lx->row_count, gone.count * sizeof *lx->rows);
-    memmove(lx->documents + at, lx->documents + at + 1,
-            (lx->document_count - at - 1) * sizeof *lx->documents);
-    lx->document_count--;
-    mem_wipe(lx->documents + lx->document_count, sizeof *lx->documents);
-    for (uint32_t d = at; d < lx->document_count; d++) lx->documents[d].first -= gone.count;
-    for (uint32_t r = gone.first; r < lx->row_count; r++) lx->rows[r].document--;
-    lx->length -= gone.length;
+    uint32_t slots = SLOTS_MIN;
+    for (uint32_t i = 0; i < lx->slots;) {
+        const entry *e = &lx->table[i];
+        if (e->text == NULL || e->count > 0) {
+            i++;
+            continue;
+        }
+        lx->postings_bytes -= (uint64_t)e->capacity * sizeof *e->postings;
+        lx->used--;
+        table_close(lx, i);       /* and looks here once more */
+    }
+    while (lx->used * 4 > slots * 3) slots *= 2;
+    if (slots != lx->slots) table_resize(lx, slots);
 }
+
+/* Where the documents' rows stand, ascending, neighbours joined; the documents close ranks. */
+static size_t documents_cut(lexical *lx, const id128 *ids, size_t count, cut *cuts)
+{
+    size_t n = 0;
+    uint32_t kept = 0, from = 0, gone = 0, total = lx->document_count;
+    for (size_t i = 0; i <= count; i++) {
+        uint32_t at = total;
+        bool found = i < count && find_document(lx, ids[i], &at);
+        if (i < count && !found) continue;
+        for (; from < at; from++, kept++) {
+            lx->documents[kept] = lx->documents[from];
+            lx->documents[kept].first -= gone;
+        }
+        if (!found) break;
+        const document *d = &lx->documents[from++];
+        gone += d->count;
+        lx->length -= d->length;
+        if (n > 0 && cuts[n - 1].end == d->first) n--;
+        else cuts[n].first = d->first;
+        cuts[n].end = d->first + d->count;
+        cuts[n++].gone = gone;
+    }
+    mem_wipe(lx->documents + kept, (total - kept) * sizeof *lx->documents);
+    lx->document_count = kept;
+    return n;
+}
+
+/* The rows close ranks, and know their documents' new places. */
+static void rows_close(lexical *lx, const cut *cuts, size_t count)
+{
+    if (count == 0) return;
+    uint32_t kept = cuts[0].first;
+    for (size_t c = 0; c < count; c++) {
+        uint32_t end = c + 1 < count ? cuts[c + 1].first : lx->row_count;
+        memmove(lx->rows + kept, lx->rows + cuts[c].end, (end - cuts[c].end) * sizeof *lx->rows);
+        kept += end - cuts[c].end;
+    }
+    mem_wipe(lx->rows + kept, (lx->row_count - kept) * sizeof *lx->rows);
+    lx->row_count = kept;
+    for (uint32_t d = 0; d < lx->document_count; d++)
+        for (uint32_t r = 0; r < lx->documents[d].count; r++)
+            lx->rows[lx->documents[d].first + r].document = d;
+}
+
+void lexical_remove_many(lexical *lx, const id128 *ids, size_t count)
+{
+    cut *cuts = mem_alloc_array(count, sizeof *cuts);
+    uint32_t documents = lx->document_count;
+    size_t n = documents_cut(lx, ids, count, cuts);
+    if (documents > lx->document_count) {
+        for (uint32_t i = 0; n > 0 && i < lx->slots; i++)
+            if (lx->table[i].count) entry_cut(&lx->table[i], cuts, n);
+        table_prune(lx);
+        rows_close(lx, cuts, n);
+    }
+    mem_free(cuts);
+}
+
+void lexical_remove(lexical *lx, id128 id) { lexical_remove_many(lx, &id, 1); }
 
 uint32_t lexical_rows(const lexical *lx) { return lx->row_count; }
 

@@ -26,6 +26,8 @@ void lexical_append(lexical *lx, terms *t, id128 document, const bytes *chunks, 
  * renumbered once, whatever the number of documents. */
 void lexical_merge(lexical *dst, lexical *src);
 void lexical_remove(lexical *lx, id128 document);        /* absent is fine */
+/* Many at once, ids strictly ascending, in one pass over the postings. */
+void lexical_remove_many(lexical *lx, const id128 *documents, size_t count);
 uint32_t lexical_rows(const lexical *lx);
 uint64_t lexical_bytes(const lexical *lx);
 /* The same documents give the same digest, whatever the history (tests). */

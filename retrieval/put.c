@@ -7,6 +7,7 @@
 #include "extract.h"
 #include "mutant.h"
 #include "slots.h"
+#include "tombstones.h"
 
 typedef struct {
     bool good;
@@ -130,7 +131,7 @@ static void refuse(retrieval_stored *s, result why)
 
 /* Extracts each document; what fails is refused alone. A path never gets into a reason. */
 static void prepare_all(retrieval *r, id128 tenant, id128 owner, const retrieval_input *inputs,
-                        size_t count, retrieval_stored *stored, prepared *all)
+                        size_t count, const tombstones_own *left, retrieval_stored *stored, prepared *all)
 {
     for (size_t i = 0; i < count; i++) {
         result done = OK;
@@ -140,7 +141,9 @@ static void prepare_all(retrieval *r, id128 tenant, id128 owner, const retrieval
         if (is_ok(done) && fence_stands(r, tenant, owner, stored[i].id))
             done = fail(E_PRECONDITION, "the document is being erased");
         if (is_ok(done)) done = prepare(r, &inputs[i], stored[i].id, &all[i]);
+        if (is_ok(done)) done = tombstones_check(left, buf_bytes(&all[i].text), &stored[i].repeats);
         if (!is_ok(done)) {
+            all[i].good = false;
             refuse(&stored[i], done);
             continue;
         }
@@ -180,7 +183,10 @@ static result write_all(slot *s, size_t count, prepared *all)
     }
     result done = n == 0 ? OK : store_put(s->disk, documents, n);
     if (is_ok(done) && n > 0) {
-        for (size_t i = 0; i < n; i++) holding_remove(&s->memory, additions[i].header->id);
+        id128 *ids = mem_alloc_array(n, sizeof *ids);
+        for (size_t i = 0; i < n; i++) ids[i] = additions[i].header->id;
+        holding_remove_many(&s->memory, ids, n);
+        mem_free(ids);
         /* Should the memory fail, what is durable stays so: the store is read again when next
          * used. */
         if (is_ok(holding_add(&s->memory, additions, n))) slot_measure(s);
@@ -213,10 +219,15 @@ result retrieval_put(retrieval *r, id128 tenant, id128 owner, const retrieval_in
     memset(stored, 0, count * sizeof *stored);
     TRY(document_ids(r, tenant, owner, inputs, count, stored));
     prepared *all = mem_alloc_array(count, sizeof *all);
-    prepare_all(r, tenant, owner, inputs, count, stored, all);
+    tombstones_own left;
     slot *s = NULL;
-    result done = slot_acquire(r, tenant, owner, true, true, &s);
+    result done = tombstones_open(r, tenant, owner, &left);
     if (is_ok(done)) {
+        prepare_all(r, tenant, owner, inputs, count, &left, stored, all);
+        done = slot_acquire(r, tenant, owner, true, true, &s);
+    }
+    tombstones_close(&left);
+    if (s != NULL) {
         refuse_fenced(r, s, count, stored, all);
         done = add_keys(r, tenant, owner, count, all);
         if (is_ok(done)) done = write_all(s, count, all);

@@ -52,6 +52,10 @@ void retrieval_close(retrieval **out)
         pthread_rwlock_destroy(&r->slots[i]->lock);
         mem_free(r->slots[i]);
     }
+    for (detached *d; (d = r->detached) != NULL;) {
+        r->detached = d->next;
+        detached_close(d);
+    }
     embedder_close(&r->embedder);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->idle);

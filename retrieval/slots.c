@@ -1,6 +1,7 @@
 #include "slots.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 result slot_path(const retrieval *r, id128 owner, char *path, size_t size)
@@ -48,30 +49,102 @@ bool fence_stands(retrieval *r, id128 tenant, id128 owner, id128 document)
     return stands;
 }
 
-void fence_add(retrieval *r, id128 tenant, id128 owner, id128 document)
+static int by_id(const void *a, const void *b)
+{
+    return id_compare(*(const id128 *)a, *(const id128 *)b);
+}
+
+static void fences_drop_locked(retrieval *r, id128 tenant, id128 owner, const id128 *sorted, size_t count)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < r->fence_count; i++) {
+        const fence *f = &r->fences[i];
+        if (!id_equal(f->owner, owner) || !id_equal(f->tenant, tenant) ||
+            bsearch(&f->document, sorted, count, sizeof *sorted, by_id) == NULL)
+            r->fences[kept++] = *f;
+    }
+    r->fence_count = kept;
+}
+
+/* Each document's fence stands once, whatever stood before. */
+static void fences_put_locked(retrieval *r, id128 tenant, id128 owner, const id128 *sorted, size_t count)
+{
+    fences_drop_locked(r, tenant, owner, sorted, count);
+    if (r->fence_capacity - r->fence_count < count) {
+        r->fence_capacity = r->fence_count * 2 + (uint32_t)count + 16;
+        r->fences = mem_realloc(r->fences, r->fence_capacity * sizeof *r->fences);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || !id_equal(sorted[i], sorted[i - 1]))
+            r->fences[r->fence_count++] = (fence){tenant, owner, sorted[i]};
+}
+
+static void fences_change(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count,
+                          void (*change)(retrieval *, id128, id128, const id128 *, size_t))
+{
+    id128 *sorted = mem_alloc_array(count, sizeof *sorted);
+    memcpy(sorted, documents, count * sizeof *sorted);
+    qsort(sorted, count, sizeof *sorted, by_id);
+    pthread_mutex_lock(&r->lock);
+    change(r, tenant, owner, sorted, count);
+    pthread_mutex_unlock(&r->lock);
+    mem_free(sorted);
+}
+
+void fences_add(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
+{
+    fences_change(r, tenant, owner, documents, count, fences_put_locked);
+}
+
+void fences_remove(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count)
+{
+    fences_change(r, tenant, owner, documents, count, fences_drop_locked);
+}
+
+/* ---- detached stores: the list is under the table's lock, what is taken from it is the caller's ---- */
+
+void detached_put(retrieval *r, detached *d)
 {
     pthread_mutex_lock(&r->lock);
-    bool known = false;
-    for (uint32_t i = 0; i < r->fence_count; i++)
-        known = known || fence_equal(&r->fences[i], tenant, owner, document);
-    if (!known) {
-        if (r->fence_count == r->fence_capacity) {
-            r->fence_capacity = r->fence_capacity * 2 + 16;
-            r->fences = mem_realloc(r->fences, r->fence_capacity * sizeof *r->fences);
-        }
-        r->fences[r->fence_count++] = (fence){tenant, owner, document};
-    }
+    d->next = r->detached;
+    r->detached = d;
     pthread_mutex_unlock(&r->lock);
 }
 
-void fence_remove(retrieval *r, id128 tenant, id128 owner, id128 document)
+void slot_detach(retrieval *r, slot *s)
+{
+    if (s->disk == NULL) return;
+    detached *d = mem_alloc(sizeof *d);
+    *d = (detached){.tenant = s->tenant, .owner = s->owner, .disk = s->disk, .memory = s->memory};
+    s->disk = NULL;
+    holding_init(&s->memory, d->memory.dimensions);
+    slot_measure(s);
+    detached_put(r, d);
+}
+
+detached *detached_take(retrieval *r, id128 tenant, id128 owner)
 {
     pthread_mutex_lock(&r->lock);
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < r->fence_count; i++)
-        if (!fence_equal(&r->fences[i], tenant, owner, document)) r->fences[kept++] = r->fences[i];
-    r->fence_count = kept;
+    detached **at = &r->detached;
+    while (*at != NULL && !(id_equal((*at)->owner, owner) && id_equal((*at)->tenant, tenant)))
+        at = &(*at)->next;
+    detached *d = *at;
+    if (d != NULL) *at = d->next;
     pthread_mutex_unlock(&r->lock);
+    return d;
+}
+
+void detached_wipe(detached *d)
+{
+    holding_clear(&d->memory);
+    store_forget(d->disk);
+}
+
+void detached_close(detached *d)
+{
+    detached_wipe(d);
+    store_close(&d->disk);
+    mem_free(d);
 }
 
 /* ---- the table ------------------------------------------------------------------------------- */

@@ -27,6 +27,15 @@ typedef struct {
     _Atomic uint64_t vectors_bytes, lexical_bytes;
 } slot;
 
+/* The store of an owner that is being erased, between the fence, which takes it out of the table in no time, and the
+ * drop: its memory is to be wiped, its file closed and unlinked. */
+typedef struct detached {
+    struct detached *next;
+    id128 tenant, owner;
+    store *disk;
+    holding memory;
+} detached;
+
 /* What is being erased: from the fence until the records are dropped. document zero: the whole
  * owner. */
 typedef struct { id128 tenant, owner, document; } fence;
@@ -44,6 +53,7 @@ struct retrieval {
     uint64_t clock;
     fence *fences;
     uint32_t fence_count, fence_capacity;
+    detached *detached;
 };
 
 /* Pins and locks the store of an owner, opening it when it is not. E_NOT_FOUND: there is none
@@ -61,7 +71,16 @@ void slot_measure(slot *s);
 MUST_USE result slot_path(const retrieval *r, id128 owner, char *path, size_t size);
 
 bool fence_stands(retrieval *r, id128 tenant, id128 owner, id128 document);
-void fence_add(retrieval *r, id128 tenant, id128 owner, id128 document);
-void fence_remove(retrieval *r, id128 tenant, id128 owner, id128 document);
+/* Adding what stands and removing what does not are fine. */
+void fences_add(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count);
+void fences_remove(retrieval *r, id128 tenant, id128 owner, const id128 *documents, size_t count);
+
+/* Moves what the slot holds to the list of the detached; its write lock is held. Takes no time by how much it is. */
+void slot_detach(retrieval *r, slot *s);
+/* Off the list, and the caller's; NULL: none. */
+detached *detached_take(retrieval *r, id128 tenant, id128 owner);
+void detached_put(retrieval *r, detached *d);
+void detached_wipe(detached *d);                 /* vectors, words, keys; the file stays open */
+void detached_close(detached *d);                /* wipes, closes, frees */
 
 #endif

@@ -7,12 +7,10 @@
 
 #include "mutant.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RECORD_FORMAT = 1, INDEX_KEY_BYTES = HASH_BYTES, COLLECT_BLOCK = 1024, AD_BYTES = 128 };
-_Static_assert(sizeof(float) == 4, "vectors are stored as f32");
+enum { INDEX_KEY_BYTES = HASH_BYTES, COLLECT_BLOCK = 1024, AD_BYTES = 128 };
 
 struct store {
     kv *db;
@@ -22,95 +20,6 @@ struct store {
     uint8_t *index_key;           /* secure: hashes ids into LMDB keys */
     buf delayed;                  /* the broken variant ack_before_commit only */
 };
-
-/* ---- record layouts ---- */
-result store_header_encode(const store_header *h, buf *out)
-{
-    size_t path = strnlen(h->path, sizeof h->path), media = strnlen(h->media_type,
-                                                                    sizeof h->media_type);
-    if (path == sizeof h->path || media == sizeof h->media_type)
-        return fail(E_INVALID, "a document's path or media type is too long");
-    buf label;
-    buf_init(&label, STORE_RECORD_MAX_BYTES);
-    ifc_label_encode(&h->label, &label);
-    result r = buf_check(&label);
-    buf_append_u8(out, RECORD_FORMAT);
-    buf_append_u32(out, h->chunk_count);
-    buf_append_u64(out, h->size_bytes);
-    buf_append_u8(out, (uint8_t)media);
-    buf_append(out, h->media_type, media);
-    buf_append_u16(out, (uint16_t)path);
-    buf_append(out, h->path, path);
-    buf_append_u32(out, (uint32_t)label.size);
-    buf_append(out, label.data, label.size);
-    buf_free(&label);
-    return is_ok(r) ? buf_check(out) : r;
-}
-
-/* Copies a string field; no NUL inside, and it must leave room for one behind. */
-static bool take_text(reader *in, size_t size, char *out, size_t out_size)
-{
-    const uint8_t *p = reader_take(in, size);
-    if (p == NULL || size >= out_size || memchr(p, 0, size) != NULL) return false;
-    memcpy(out, p, size);
-    memset(out + size, 0, out_size - size);
-    return true;
-}
-
-result store_header_decode(bytes plain, store_header *out)
-{
-    reader in = reader_of(plain);
-    uint8_t format = reader_u8(&in);
-    out->chunk_count = reader_u32(&in);
-    out->size_bytes = reader_u64(&in);
-    bool good = format == RECORD_FORMAT;
-    good = good && take_text(&in, reader_u8(&in), out->media_type, sizeof out->media_type);
-    good = good && take_text(&in, reader_u16(&in), out->path, sizeof out->path);
-    uint32_t size = good ? reader_u32(&in) : 0;
-    const uint8_t *label = good ? reader_take(&in, size) : NULL;
-    if (label == NULL) return fail(E_DATA_LOSS, "a document's header is malformed");
-    TRY(ifc_label_decode(bytes_of(label, size), &out->label));
-    return reader_done(&in, "a document's header");
-}
-
-result store_chunk_encode(const store_chunk *chunk, uint32_t dimensions, buf *out)
-{
-    if (chunk->end < chunk->start || chunk->end - chunk->start != chunk->text.size)
-        return fail(E_INVALID, "a chunk's span is not its text's size");
-    buf_append_u8(out, RECORD_FORMAT);
-    buf_append_u64(out, chunk->start);
-    buf_append_u64(out, chunk->end);
-    buf_append_u32(out, dimensions);
-    for (uint32_t i = 0; i < dimensions; i++) {
-        uint32_t raw;
-        if (!isfinite(chunk->vector[i])) return fail(E_INVALID, "a chunk's vector is not finite");
-        memcpy(&raw, &chunk->vector[i], sizeof raw);
-        buf_append_u32(out, raw);
-    }
-    buf_append(out, chunk->text.data, chunk->text.size);
-    return buf_check(out);
-}
-
-result store_chunk_decode(bytes plain, uint32_t dimensions, float *vector, store_chunk *out)
-{
-    reader in = reader_of(plain);
-    uint8_t format = reader_u8(&in);
-    out->start = reader_u64(&in);
-    out->end = reader_u64(&in);
-    if (reader_u32(&in) != dimensions || format != RECORD_FORMAT || out->end < out->start)
-        return fail(E_DATA_LOSS, "a chunk is malformed");
-    for (uint32_t i = 0; i < dimensions; i++) {
-        uint32_t raw = reader_u32(&in);
-        memcpy(&vector[i], &raw, sizeof raw);
-        if (!isfinite(vector[i])) return fail(E_DATA_LOSS, "a chunk's vector is malformed");
-    }
-    uint64_t size = out->end - out->start;
-    const uint8_t *text = size <= plain.size ? reader_take(&in, (size_t)size) : NULL;
-    if (text == NULL) return fail(E_DATA_LOSS, "a chunk is malformed");
-    out->text = bytes_of(text, (size_t)size);
-    out->vector = vector;
-    return reader_done(&in, "a chunk");
-}
 
 /* ---- names and keys ---- */
 typedef struct { uint8_t b[INDEX_KEY_BYTES]; } index_key;
@@ -227,6 +136,12 @@ void store_close(store **out)
     secure_free(s->index_key);
     buf_free(&s->delayed);
     mem_free(s);
+}
+
+void store_forget(store *s)
+{
+    secure_free(s->index_key);
+    s->index_key = NULL;
 }
 
 static result put_value(store *s, kv_txn *txn, index_key key, bytes value)
@@ -506,6 +421,50 @@ result store_each_document(store *s, result (*visit)(void *ctx, const store_head
     return r;
 }
 
+/* ---- tombstones ---- */
+static const id128 NO_DOCUMENT = {{0}};
+
+static result tombstones_seal_key(const store *s, uint8_t key[KEY_BYTES])
+{
+    uint8_t *secret = secure_alloc(KEY_BYTES);
+    result r = keytree_secret(s->kt, keytree_owner(s->tenant, s->owner), secret);
+    if (is_ok(r)) key_derive(secret, "tombstones record", bytes_of(NULL, 0), key);
+    secure_free(secret);
+    return r;
+}
+
+result store_get_tombstones(store *s, buf *plain)
+{
+    uint8_t ad[AD_BYTES], *key = secure_alloc(KEY_BYTES);
+    buf sealed;
+    buf_init(&sealed, SIZE_MAX);
+    result r = value_copy(s, 't', NO_DOCUMENT, 0, &sealed);
+    if (is_ok(r)) r = tombstones_seal_key(s, key);
+    if (is_ok(r)) r = seal_open(key, associated(s, 't', NO_DOCUMENT, 0, 0, ad), buf_bytes(&sealed), plain);
+    secure_free(key);
+    buf_free(&sealed);
+    return r;
+}
+
+result store_put_tombstones(store *s, bytes plain)
+{
+    uint8_t ad[AD_BYTES], *key = secure_alloc(KEY_BYTES);
+    const index_key at = index_key_of(s, 't', NO_DOCUMENT, 0);
+    kv_txn *txn = NULL;
+    buf sealed;
+    buf_init(&sealed, STORE_RECORD_MAX_BYTES);
+    result r = plain.size ? tombstones_seal_key(s, key) : OK;
+    if (is_ok(r) && plain.size)
+        r = seal_value(key, associated(s, 't', NO_DOCUMENT, 0, 0, ad), plain, &sealed);
+    if (is_ok(r)) r = kv_begin(s->db, true, &txn);
+    if (is_ok(r))
+        r = finish(&txn, plain.size ? kv_put(txn, key_bytes(&at), buf_bytes(&sealed))
+                                    : kv_delete(txn, key_bytes(&at)));
+    secure_free(key);
+    buf_free(&sealed);
+    return r;
+}
+
 /* ---- copies ---- */
 result store_copy(store *s, const char *path)
 {
@@ -536,8 +495,7 @@ static result find_dead(void *ctx, bytes key, bytes value)
     pruning *p = ctx;
     (void)value;
     if (key.size != INDEX_KEY_BYTES) return fail(E_DATA_LOSS, "a store's key has a wrong size");
-    if (p->kept.size == 0 ||
-        bsearch(key.data, p->kept.data, p->kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key) == NULL)
+    if (bsearch(key.data, p->kept.data, p->kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key) == NULL)
         buf_append(&p->dead, key.data, key.size);
     return buf_check(&p->dead);
 }
@@ -548,8 +506,10 @@ result store_prune(store *s)
     kv_txn *txn = NULL;
     buf_init(&p.kept, SIZE_MAX);
     buf_init(&p.dead, SIZE_MAX);
+    const index_key tombstones = index_key_of(s, 't', NO_DOCUMENT, 0);
+    buf_append(&p.kept, tombstones.b, sizeof tombstones.b);
     result r = store_each_document(s, keep_document, &p);
-    if (is_ok(r) && p.kept.size) qsort(p.kept.data, p.kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key);
+    if (is_ok(r)) qsort(p.kept.data, p.kept.size / INDEX_KEY_BYTES, INDEX_KEY_BYTES, by_key);
     if (is_ok(r)) r = kv_begin(s->db, true, &txn);
     if (is_ok(r)) {
         r = kv_each(txn, find_dead, &p);

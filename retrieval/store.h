@@ -4,6 +4,7 @@
  * hash_keyed(owner secret, ...) so that nothing in the file names anything:
  *   header  "h" || document            version, label, path, media type, bytes, chunk count
  *   chunk   "c" || document || number  span, text, vector (f32 x dimensions)
+ *   tombstones  "t"                 what tombstones.h says; sealed under a key of the owner's
  * Associated data bind tenant, owner, document, record kind, chunk number and (header) version.
  * Chunks partition the document's text: their texts in order are the text.
  *
@@ -32,6 +33,8 @@ typedef struct { uint64_t start, end; bytes text; const float *vector; } store_c
 MUST_USE result store_open(store **out, const char *path, keytree *kt, id128 tenant, id128 owner,
                            uint32_t dimensions, size_t map_max_bytes, bool create);
 void store_close(store **s);
+/* Wipes its key: from now on it can only be closed. */
+void store_forget(store *s);
 /* Durably writes documents (header and chunks each) in one transaction; keys must be in the tree.
  * Overwrites a document of the same id (an interrupted or repeated put). */
 typedef struct { store_header header; const store_chunk *chunks; } store_document;
@@ -49,9 +52,12 @@ MUST_USE result store_each_document(store *s, result (*visit)(void *ctx, const s
 /* Removes the records of documents whose keys may already be gone (by hashed key); durable. */
 MUST_USE result store_drop(store *s, const id128 *documents, const uint32_t *chunk_counts,
                            size_t count);
+/* The owner's tombstones, as bytes. E_NOT_FOUND: none. Put is durable; empty: takes them away. */
+MUST_USE result store_get_tombstones(store *s, buf *plain);
+MUST_USE result store_put_tombstones(store *s, bytes plain);
 /* A consistent copy of the file. */
 MUST_USE result store_copy(store *s, const char *path);
-/* Removes every record that is no document's, one transaction. */
+/* Removes every record that is no document's, but the tombstones; one transaction. */
 MUST_USE result store_prune(store *s);
 
 #endif

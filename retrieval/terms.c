@@ -75,7 +75,13 @@ static size_t fold_word(terms *t, bytes raw)
     return size;
 }
 
-static void emit(terms *t, bytes raw, terms_visit *visit, void *ctx)
+static void emit_word(terms *t, bytes raw, terms_visit *visit, void *ctx)
+{
+    size_t size = fold_word(t, raw);
+    if (size > 0) visit(ctx, bytes_of(t->word, size), raw);
+}
+
+static void emit_term(terms *t, bytes raw, terms_visit *visit, void *ctx)
 {
     size_t size = fold_word(t, raw);
     if (size == 0 || is_stop_word(t->word, size)) return;
@@ -104,7 +110,9 @@ static kind kind_of(uint32_t cp)
     return c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO ? WORD : OTHER;
 }
 
-void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx)
+typedef void emit_fn(terms *t, bytes raw, terms_visit *visit, void *ctx);
+
+static void each(terms *t, bytes text, emit_fn *emit, terms_visit *visit, void *ctx)
 {
     size_t at = 0, start = 0, kept_end = 0, length = 0;      /* length: of the word, code points */
     while (at < text.size) {
@@ -120,4 +128,14 @@ void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx)
         if (k == SINGLE) emit(t, bytes_of(text.data + from, at - from), visit, ctx);
     }
     if (length) emit(t, bytes_of(text.data + start, kept_end - start), visit, ctx);
+}
+
+void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx)
+{
+    each(t, text, emit_term, visit, ctx);
+}
+
+void terms_each_word(terms *t, bytes text, terms_visit *visit, void *ctx)
+{
+    each(t, text, emit_word, visit, ctx);
 }

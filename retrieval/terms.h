@@ -18,5 +18,7 @@ void terms_close(terms **t);       /* wipes */
  * and the word in the text that it comes from. */
 typedef void terms_visit(void *ctx, bytes term, bytes word);
 void terms_each(terms *t, bytes text, terms_visit *visit, void *ctx);
+/* The same for every word as it stands, folded and neither stemmed nor left out. */
+void terms_each_word(terms *t, bytes text, terms_visit *visit, void *ctx);
 
 #endif

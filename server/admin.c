@@ -55,6 +55,10 @@ result admin_stats(request *q)
     }
     acl_quota quota;
     retrieval_usage used;
+    retrieval_scope *own = arena_alloc(q->mem, sizeof *own);
+    if (own == NULL) return arena_check(q->mem);
+    *own = (retrieval_scope){q->context, &q->who.principal, 1};
+    TRY(request_search_mark(q, own));
     TRY(acl_quota_get(q->h->access, q->who.tenant, q->who.principal, &quota));
     TRY(retrieval_usage_of(q->h->stores, q->who.tenant, q->who.principal, &used));
     quota_to_message(&quota, &quota_message);

@@ -13,8 +13,8 @@ enum { FRAME_BYTES = 64, FRAME_TEXT_MAX = 60, STOP_COUNT_MAX = 8, STOP_MAX = 64,
 typedef struct { retrieval_hit *hits; char **paths; size_t count; } passages;
 
 /* ---- passages ------------------------------------------------------------------------------------------ */
-/* Searches, marks the call with what it read, and makes sure that nothing of it was fenced in between:
- * an erasure cancels marked calls, and one that came before the mark shows here. */
+/* Marked first with all that may count, and then with what was read: an erasure that comes later cancels the call,
+ * and one that came earlier has taken its documents out before the search. */
 static result search_marked(request *q, const char *query, uint32_t k, search_mode mode,
                             passages *out)
 {
@@ -24,7 +24,7 @@ static result search_marked(request *q, const char *query, uint32_t k, search_mo
     retrieval_document *info = arena_alloc(q->mem, sizeof *info);
     if (sources == NULL || info == NULL) return arena_check(q->mem);
     for (int attempt = 0; attempt < SEARCH_TRIES; attempt++) {
-        TRY(request_mark(q, NULL, 0));
+        TRY(request_search_mark(q, &q->scope));
         TRY(retrieval_search(q->h->stores, &q->scope, query, k, mode, q->mem, hits, count));
         for (size_t i = 0; i < *count; i++)
             sources[i] = (state_source){(*hits)[i].owner, (*hits)[i].document};
@@ -255,7 +255,7 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
     return OK;
 }
 
-static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
+static result ask_admitted(request *q, Lethe__V1__AskRequest *m, bool repeats)
 {
     state_cache_figures figures = {0};
     if (q->h->states) state_cache_figures_now(q->h->states, &figures);
@@ -268,6 +268,7 @@ static result ask_admitted(request *q, Lethe__V1__AskRequest *m)
     final.usage = &usage;
     final.mode = (char *)"none";
     final.end_reason = (char *)"none";
+    if (repeats) final.notice = (char *)REPEATS_NOTICE;
     final.citations = arena_alloc_array(q->mem, read.count + 1, sizeof *final.citations);
     if (final.citations == NULL) return arena_check(q->mem);
     const ifc_labeled *answer = NULL;
@@ -284,8 +285,10 @@ result answers_ask(request *q)
     TRY(request_receive(q, &lethe__v1__ask_request__descriptor, &m));
     TRY(check_request(q, m));
     TRY(request_audience(q, m->audience));
+    bool repeats;
+    TRY(retrieval_tombstones_check(q->h->stores, q->who.tenant, q->who.principal, bytes_str(m->question), &repeats));
     TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));
-    result r = ask_admitted(q, m);
+    result r = ask_admitted(q, m, repeats);
     acl_leave(q->h->access, q->who.principal, ACL_ANSWER);
     return r;
 }

@@ -9,7 +9,7 @@
 static const char USAGE[] =
     "usage: lethe VERB [ARGUMENT]... [OPTION]...\n"
     "\n"
-    "  init --data DIR [--root DIR] [--tenant NAME]      a fresh data folder (offline)\n"
+    "  init --data DIR [--root DIR] [--config FILE] [--tenant NAME]     a fresh data folder (offline)\n"
     "  tenant add NAME                                   with the operator's token\n"
     "  user add NAME | group add NAME                    with a tenant admin's token\n"
     "  group join GROUP NAME | group leave GROUP NAME    NAME: a user, or group:NAME to nest\n"
@@ -21,12 +21,13 @@ static const char USAGE[] =
     "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
     "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
+    "  tombstones [off|flag|refuse] [--owner group:NAME] what erased documents leave, to tell when they come back\n"
     "  verify FILE [--key PUB] [--opening FILE]          a receipt or a report, offline; PUB: file or hex\n"
     "  log head | log ls | log witness FILE [--key PUB]  the tenant's audit log; FILE: the head seen last\n"
     "  audit [--subjects N] [--seed N] [--report FILE] [--owner group:NAME] [--data DIR] [--log FILE]\n"
     "                                                    plants, probes, erases, probes again; 0: nothing is left\n"
     "  backup NAME                                       the operator: below the server's backup_dir\n"
-    "  restore BACKUP --data DIR [--root DIR]            offline: puts back what is missing\n"
+    "  restore BACKUP --data DIR [--root DIR] [--config FILE]           offline: puts back what is missing\n"
     "  stats | quota NAME KEY=NUMBER...\n"
     "\n"
     "Every verb takes --json: one JSON object on standard output.\n"
@@ -42,7 +43,7 @@ static const struct { const char *name; cli_verb_fn *run; bool online; } verbs[]
     {"search", cli_search, true},
     {"ask", cli_ask, true}, {"tenant", cli_tenant, true}, {"user", cli_user, true},
     {"group", cli_group, true}, {"token", cli_token, true}, {"whoami", cli_whoami, true},
-    {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
+    {"tombstones", cli_tombstones, true}, {"log", cli_log, true}, {"stats", cli_stats, true}, {"quota", cli_quota, true},
 };
 
 /* ---- output ---------------------------------------------------------------------------------------------- */
@@ -165,7 +166,7 @@ static const flag flags[] = {
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),
     FLAG("--opening", opening, 's'), FLAG("--report", report, 's'), FLAG("--log", log, 's'),
     FLAG("--subjects", subjects, 'n'),
-    FLAG("--data", data, 's'), FLAG("--root", root, 's'), FLAG("--tenant", tenant, 's'),
+    FLAG("--data", data, 's'), FLAG("--root", root, 's'), FLAG("--config", config, 's'), FLAG("--tenant", tenant, 's'),
     FLAG("--order", order, 's'), FLAG("--mode", mode, 's'), FLAG("--type", media_type, 's'),
     FLAG("--stop", stop, 's'), FLAG("-k", k, 'n'), FLAG("--passages", passages, 'n'),
     FLAG("--repeats", repeats, 'n'), FLAG("--seed", seed, 'n'),

@@ -5,6 +5,7 @@
 
 #include "rpc.h"
 
+#include "config.h"
 #include "message.h"
 
 #include <cjson/cJSON.h>
@@ -19,7 +20,7 @@ typedef struct {
     int arg_count;
     bool json, replace, yes, plaintext, include_similar;
     const char *server, *ca, *token_file, *owner, *audience, *receipt, *opening, *key, *data, *root, *tenant,
-        *order, *mode, *media_type, *stop, *report, *log;
+        *order, *mode, *media_type, *stop, *report, *log, *config;
     const char *share[CLI_SHARES_MAX];
     uint32_t share_count;
     uint64_t k, repeats, seed, max_tokens, passages, subjects;
@@ -32,7 +33,7 @@ typedef struct {
 typedef int cli_verb_fn(cli *c);
 cli_verb_fn cli_init, cli_verify, cli_backup, cli_restore;
 cli_verb_fn cli_put, cli_get, cli_ls, cli_share, cli_unshare, cli_erase, cli_erase_subject, cli_audit;
-cli_verb_fn cli_search, cli_ask, cli_log;
+cli_verb_fn cli_search, cli_ask, cli_log, cli_tombstones;
 cli_verb_fn cli_tenant, cli_user, cli_group, cli_token, cli_whoami, cli_stats, cli_quota;
 
 int cli_main(int argc, char **argv);
@@ -54,6 +55,8 @@ void cli_print_json(cJSON *object);
 MUST_USE result cli_receipt_write(const char *path, const char *receipt, const char *salt, const char *target);
 /* A public key: 64 hex digits, or a file that holds them. */
 MUST_USE result cli_key_read(const char *text, uint8_t key[32]);
+/* For who opens a data folder: --config, then --data and --root. */
+MUST_USE result cli_settings(const cli *c, config *out);
 /* True when exactly n arguments follow the verb. */
 bool cli_args(const cli *c, int n);
 

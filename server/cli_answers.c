@@ -107,11 +107,13 @@ static void answer_json(const Lethe__V1__AskFinal *f)
     cJSON_AddNumberToObject(usage, "input_tokens", f->usage ? (double)f->usage->input_tokens : 0);
     cJSON_AddNumberToObject(usage, "output_tokens", f->usage ? (double)f->usage->output_tokens : 0);
     cJSON_AddStringToObject(o, "end_reason", f->end_reason);
+    if (f->notice[0]) cJSON_AddStringToObject(o, "notice", f->notice);
     cli_print_json(o);
 }
 
 static void answer_print(const Lethe__V1__AskFinal *f)
 {
+    if (f->notice[0]) fprintf(stderr, "note  the question: %s\n", f->notice);
     if (strcmp(f->mode, "none") == 0) {
         puts("not found in the documents you can read");
         return;

@@ -73,14 +73,12 @@ static void report_print(const cli *c, const restore_report *report, cJSON *toke
 
 int cli_restore(cli *c)
 {
-    if (!cli_args(c, 1) || c->data == NULL) return cli_usage("restore BACKUP --data DIR [--root DIR]");
+    if (!cli_args(c, 1) || (c->data == NULL && c->config == NULL))
+        return cli_usage("restore BACKUP --data DIR [--root DIR] [--config FILE]");
     config *settings = mem_alloc(sizeof *settings);
     restore_report report;
     cJSON *tokens = cJSON_CreateArray();
-    config_defaults(settings);
-    result r = config_set(settings, "data", c->data);
-    if (is_ok(r) && c->root) r = config_set(settings, "root", c->root);
-    if (is_ok(r)) r = config_finish(settings);
+    result r = cli_settings(c, settings);
     if (is_ok(r)) r = backup_restore(settings, c->args[0], issued, tokens, &report);
     int code = is_ok(r) ? CLI_DONE : cli_fail(c, r);
     if (code == CLI_DONE) report_print(c, &report, tokens);

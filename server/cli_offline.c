@@ -7,16 +7,22 @@
 #include <stdio.h>
 #include <string.h>
 
+result cli_settings(const cli *c, config *out)
+{
+    config_defaults(out);
+    if (c->config) TRY(config_load(out, c->config));
+    if (c->data) TRY(config_set(out, "data", c->data));
+    if (c->root) TRY(config_set(out, "root", c->root));
+    return config_finish(out);
+}
+
 int cli_init(cli *c)
 {
-    if (!cli_args(c, 0) || c->data == NULL)
-        return cli_usage("init --data DIR [--root DIR] [--tenant NAME]");
+    if (!cli_args(c, 0) || (c->data == NULL && c->config == NULL))
+        return cli_usage("init --data DIR [--root DIR] [--config FILE] [--tenant NAME]");
     config *settings = mem_alloc(sizeof *settings);
     house_created made;
-    config_defaults(settings);
-    result r = config_set(settings, "data", c->data);
-    if (is_ok(r) && c->root) r = config_set(settings, "root", c->root);
-    if (is_ok(r)) r = config_finish(settings);
+    result r = cli_settings(c, settings);
     if (is_ok(r)) r = house_create(settings, c->tenant ? c->tenant : "main", &made);
     int code = is_ok(r) ? CLI_DONE : cli_fail(c, r);
     if (code == CLI_DONE && c->json) {
@@ -29,10 +35,12 @@ int cli_init(cli *c)
         cJSON_AddStringToObject(o, "key", made.key_path);
         cli_print_json(o);
     } else if (code == CLI_DONE) {
-        printf("data folder   %s\nroot key      %s (keep it off the data folder's backups)\n"
+        bool token = strcmp(settings->root_holder, "pkcs11") == 0;
+        printf("data folder   %s\nroot key      %s (%s)\n"
                "certificate   %s\nreceipt key   %s\n\ntenant        %s\nadmin         %s\n"
                "token         %s\noperator      %s\n\nThe tokens are shown this once.\n",
-               settings->data, settings->root, made.certificate_path, made.key_path, made.tenant,
+               settings->data, token ? settings->pkcs11_token : settings->root,
+               token ? "a token: nothing replaces it" : "keep it off the data folder's backups", made.certificate_path, made.key_path, made.tenant,
                made.user, made.token, made.operator_token);
     }
     if (code == CLI_DONE) mem_wipe(&made, sizeof made);

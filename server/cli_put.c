@@ -195,6 +195,10 @@ static void response_take(putting *p, const Lethe__V1__PutResponse *response)
         cJSON_AddStringToObject(item, "id", d->id);
         cJSON_AddStringToObject(item, "path", d->path);
         cJSON_AddNumberToObject(item, "chunks", d->chunks);
+        if (d->notice[0]) {
+            cJSON_AddStringToObject(item, "notice", d->notice);
+            fprintf(stderr, "note  %s: %s\n", d->path, d->notice);
+        }
         cJSON_AddItemToArray(p->documents, item);
     }
     for (size_t i = 0; i < response->n_failed; i++)

@@ -33,6 +33,13 @@ typedef struct {
 static const setting settings[] = {
     TEXT(data, "", "data folder"),
     TEXT(root, "", "root key folder; empty: the data folder's name with .root"),
+    TEXT(root_holder, "file", "who holds the root key: file (in root), or pkcs11 (a token)"),
+    TEXT(pkcs11_module, "", "PKCS#11 library of the token, absolute"),
+    TEXT(pkcs11_token, "", "the token's label"),
+    TEXT(pkcs11_pin_file, "", "file with the token's PIN, absolute, mode 0600"),
+    TEXT(pkcs11_state, "", "folder that the PKCS#11 library writes to (SoftHSM's tokens); empty: none"),
+    TEXT(keeper, "", "the program that holds the root key; empty: lethe-keeper beside this one"),
+    TEXT(sandbox, "enforce", "enforce: files and system calls that are not needed are given up; or off"),
     TEXT(keytree_mirror, "", "folder for a synchronous second copy of the key tree"),
     TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
@@ -162,6 +169,27 @@ result config_load(config *c, const char *path)
     return r;
 }
 
+static bool within(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == 0);
+}
+
+static result holder_check(const config *c)
+{
+    if (strcmp(c->sandbox, "enforce") != 0 && strcmp(c->sandbox, "off") != 0)
+        return fail(E_INVALID, "sandbox: neither enforce nor off");
+    if (strcmp(c->root_holder, "file") == 0) return OK;
+    if (strcmp(c->root_holder, "pkcs11") != 0) return fail(E_INVALID, "root_holder: neither file nor pkcs11");
+    if (c->pkcs11_module[0] != '/' || c->pkcs11_pin_file[0] != '/' || c->pkcs11_token[0] == 0)
+        return fail(E_INVALID, "root_holder = pkcs11 needs pkcs11_module and pkcs11_pin_file (absolute paths) and "
+                    "pkcs11_token");
+    if (within(c->pkcs11_pin_file, c->data))
+        return fail(E_INVALID, "pkcs11_pin_file: must lie outside the data folder: whoever copies that must not "
+                    "get the PIN");
+    return OK;
+}
+
 result config_finish(config *c)
 {
     if (c->data[0] == 0) return fail(E_INVALID, "no data folder: pass --data DIR");
@@ -172,15 +200,14 @@ result config_finish(config *c)
         memcpy(c->root, c->data, n);
         strcpy(c->root + n, ".root");
     }
-    n = strlen(c->data);
-    if (strncmp(c->root, c->data, n) == 0 && (c->root[n] == '/' || c->root[n] == 0))
+    TRY(holder_check(c));
+    if (within(c->root, c->data))
         return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
                     "get its root key");
-    size_t b = strlen(c->backup_dir), root = strlen(c->root);
+    size_t b = strlen(c->backup_dir);
     while (b > 1 && c->backup_dir[b - 1] == '/') c->backup_dir[--b] = 0;
     if (b > 0 && c->backup_dir[0] != '/') return fail(E_INVALID, "backup_dir: an absolute path");
-    if ((strncmp(c->backup_dir, c->data, n) == 0 && (c->backup_dir[n] == '/' || c->backup_dir[n] == 0)) ||
-        (strncmp(c->backup_dir, c->root, root) == 0 && (c->backup_dir[root] == '/' || c->backup_dir[root] == 0)))
+    if (within(c->backup_dir, c->data) || within(c->backup_dir, c->root))
         return fail(E_INVALID, "backup_dir: must lie outside the data folder and the root folder");
     if (c->passages_default > c->passages_max || c->tokens_default > c->tokens_max)
         return fail(E_INVALID, "passages_default and tokens_default must not exceed their maxima");

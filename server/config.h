@@ -9,6 +9,11 @@ enum { CONFIG_PATH_MAX = 1024 };
 typedef struct {
     char data[CONFIG_PATH_MAX];            /* data folder */
     char root[CONFIG_PATH_MAX];            /* root key folder; "": DATA.root beside the data folder */
+    char root_holder[16];                  /* "file" (in root) or "pkcs11" */
+    char pkcs11_module[CONFIG_PATH_MAX], pkcs11_token[64], pkcs11_pin_file[CONFIG_PATH_MAX];
+    char pkcs11_state[CONFIG_PATH_MAX];    /* folder that the module writes to; "": none */
+    char keeper[CONFIG_PATH_MAX];          /* lethe-keeper; "": beside the program that runs */
+    char sandbox[16];                      /* "enforce" or "off" */
     char keytree_mirror[CONFIG_PATH_MAX];  /* second copy of the key tree; "": none */
     char backup_dir[CONFIG_PATH_MAX];      /* backups are new folders below it; "": none are made */
     char model[CONFIG_PATH_MAX];           /* generator; "": extractive answers */

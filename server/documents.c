@@ -12,18 +12,6 @@ enum { SHARES_MAX = 32, PIECE_BYTES = 256 << 10, BATCH_BYTES = 16 << 20, BATCH_D
        STREAM_DOCUMENTS_MAX = 10000, PAGE_MAX = 1000, LIST_TRIES = 5 };
 
 /* ---- labels ------------------------------------------------------------------------------------------------ */
-/* Who owns a put: the caller, or a group it belongs to. */
-static result owner_of(request *q, const char *owner, id128 *out)
-{
-    *out = q->who.principal;
-    if (owner[0] == 0) return OK;
-    acl_kind kind;
-    result r = acl_find(q->h->access, q->who.tenant, owner, out, &kind);
-    if (!is_ok(r) || kind != ACL_GROUP || !request_is_member(q, *out))
-        return fail(E_NOT_FOUND, "owner: no such group of yours");
-    return OK;
-}
-
 static result grantee_find(request *q, const char *name, id128 *out)
 {
     result r = acl_find(q->h->access, q->who.tenant, name, out, NULL);
@@ -130,6 +118,7 @@ static result put_stored(putting *p, const pending *d, const retrieval_stored *s
     out->id = request_id(p->q, s->id);
     out->path = (char *)d->input.path;
     out->chunks = s->chunk_count;
+    if (s->repeats) out->notice = (char *)REPEATS_NOTICE;
     p->response.documents[p->response.n_documents++] = out;
     return OK;
 }
@@ -162,7 +151,7 @@ static result replace_old(putting *p, const pending *d, id128 now)
     buf receipt;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     const erasure_item item = {d->owner, info->id, info->chunk_count};
-    r = request_erase_documents(p->q, &item, 1, false, &receipt, salt, &target);
+    r = request_erase_documents(p->q, &item, 1, ERASURE_REPLACED, &receipt, salt, &target);
     buf_free(&receipt);
     TRY(r);
     /* Under the mark again; was the caller itself erased while there was none? */
@@ -306,7 +295,7 @@ static result header_read(request *q, const Lethe__V1__PutHeader *m, pending *d)
     if (m->nonce.len != 0 && m->nonce.len != sizeof d->input.nonce)
         return fail(E_INVALID, "nonce: 16 bytes, or none");
     if (m->n_share > SHARES_MAX) return fail(E_INVALID, "share: at most %d", SHARES_MAX);
-    TRY(owner_of(q, m->owner, &d->owner));
+    TRY(request_owner(q, m->owner, &d->owner));
     for (size_t i = 0; i < m->n_share; i++) TRY(grantee_find(q, m->share[i], &d->grantees[i]));
     d->grantee_count = m->n_share;
     TRY(label_make(d->owner, d->grantees, d->grantee_count, &d->input.label));
@@ -511,7 +500,7 @@ static result list_look_again(void *ctx, const retrieval_document *info)
 static result list_marked(request *q, listing *l)
 {
     for (int attempt = 0; attempt < LIST_TRIES; attempt++) {
-        TRY(request_mark(q, NULL, 0));
+        TRY(request_search_mark(q, &q->scope));
         l->count = l->seen = 0;
         l->more = false;
         TRY(retrieval_list(q->h->stores, &q->scope, list_visit, l));

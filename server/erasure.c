@@ -1,16 +1,15 @@
 /* The protocol of ARCHITECTURE.md, "Erasure":
  *   1 intent   2 fence   3 wipe   4 new root   5 new tree   6 old root destroyed (commit point)
  *   7 unlink   8 receipt, COMPLETE
- * Steps 4 to 6 are keytree_erase. A crash after 1 is carried forward at the next start; all steps are
- * idempotent. The intent holds ids only, and the salt until the receipt is written. */
-#include "erasure.h"
+ * Step 1 stands in erasure_intent.c, 4 to 6 are keytree_erase. A crash after 1 is carried forward at the next start;
+ * all steps are idempotent. */
+#include "erasure_intent.h"
 
 #include "receipt.h"
 #include "session.h"
 
 #include "mutant.h"
 
-#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,22 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { INTENT_MAX_BYTES = 256 << 20 };     /* a tenant's names all its owners */
-
 void (*erasure_step_hook)(int step, const char *what);
-
-typedef struct {
-    erasure_request request;
-    id128 id;
-    char salt[65], commitment[2 * HASH_BYTES + 1];
-    id128 *owners;                       /* whose stores are touched: one, or all of a tenant */
-    size_t owner_count, owner_capacity, owner_known;
-    id128 *documents;                    /* the request's, sorted by owner */
-    uint32_t *chunk_counts;
-    id128 *document_owners;
-    size_t document_count;
-    char path[CONFIG_PATH_MAX];          /* of the intent */
-} intent;
 
 static void step_done(void *ctx, int step, const char *what)
 {
@@ -42,184 +26,7 @@ static void step_done(void *ctx, int step, const char *what)
     if (erasure_step_hook) erasure_step_hook(step, what);
 }
 
-/* ---- 1: intents ------------------------------------------------------------------------------------ */
-static void add_id(cJSON *o, const char *name, id128 id)
-{
-    char text[ID_TEXT_BYTES];
-    id_text(id, text);
-    cJSON_AddStringToObject(o, name, text);
-}
-
-static result intent_path(house *h, intent *i)
-{
-    char text[ID_TEXT_BYTES];
-    id_text(i->id, text);
-    return house_path(&h->settings, "intents", text, i->path);
-}
-
-static result intent_write(house *h, intent *i)
-{
-    TRY(intent_path(h, i));
-    cJSON *o = cJSON_CreateObject(), *documents = cJSON_AddArrayToObject(o, "documents");
-    cJSON_AddNumberToObject(o, "kind", i->request.kind);
-    cJSON_AddBoolToObject(o, "subject", i->request.subject);
-    add_id(o, "id", i->id);
-    add_id(o, "tenant", i->request.tenant);
-    add_id(o, "owner", i->request.owner);
-    add_id(o, "requester", i->request.requester);
-    cJSON_AddStringToObject(o, "salt", i->salt);
-    cJSON_AddStringToObject(o, "commitment", i->commitment);
-    cJSON *owners = cJSON_AddArrayToObject(o, "owners");
-    for (size_t n = 0; n < i->owner_count; n++) {
-        char owner[ID_TEXT_BYTES];
-        id_text(i->owners[n], owner);
-        cJSON_AddItemToArray(owners, cJSON_CreateString(owner));
-    }
-    for (size_t d = 0; d < i->document_count; d++) {
-        cJSON *entry = cJSON_CreateObject();
-        add_id(entry, "id", i->documents[d]);
-        add_id(entry, "owner", i->document_owners[d]);
-        cJSON_AddNumberToObject(entry, "chunks", i->chunk_counts[d]);
-        cJSON_AddItemToArray(documents, entry);
-    }
-    char *text = cJSON_PrintUnformatted(o);
-    result r = file_write_atomic(i->path, bytes_str(text), 0600);
-    cJSON_free(text);
-    cJSON_Delete(o);
-    return r;
-}
-
-static bool get_id(const cJSON *o, const char *name, id128 *out)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, name);
-    return cJSON_IsString(item) && is_ok(id_parse(item->valuestring, out));
-}
-
-static void owner_add(intent *i, id128 owner)
-{
-    if (i->owner_count == i->owner_capacity) {
-        i->owner_capacity = i->owner_capacity ? 2 * i->owner_capacity : 64;
-        i->owners = mem_realloc(i->owners, i->owner_capacity * sizeof *i->owners);
-    }
-    i->owners[i->owner_count++] = owner;
-}
-
-static int by_id(const void *a, const void *b)
-{
-    return id_compare(*(const id128 *)a, *(const id128 *)b);
-}
-
-static result owner_visit(void *ctx, id128 owner, const uint8_t secret[KEY_BYTES])
-{
-    (void)secret;
-    intent *i = ctx;
-    if (i->owner_known == 0 ||
-        bsearch(&owner, i->owners, i->owner_known, sizeof owner, by_id) == NULL)
-        owner_add(i, owner);
-    return OK;
-}
-
-/* Adds what is not yet known; E_NOT_FOUND: the tenant's keys are gone, what is known was all. */
-static result owners_collect(house *h, intent *i)
-{
-    i->owner_known = i->owner_count;
-    if (i->owner_count > 1) qsort(i->owners, i->owner_count, sizeof *i->owners, by_id);
-    if (i->request.kind == ERASE_TENANT)
-        return keytree_each(h->keys, keytree_tenant(i->request.tenant), owner_visit, i);
-    if (i->owner_count > 0) return OK;
-    if (i->request.kind == ERASE_OWNER) owner_add(i, i->request.owner);
-    for (size_t d = 0; d < i->document_count; d++)
-        if (d == 0 || !id_equal(i->document_owners[d], i->document_owners[d - 1]))
-            owner_add(i, i->document_owners[d]);
-    return OK;
-}
-
-static void documents_make(intent *i, size_t count)
-{
-    i->documents = mem_alloc_array(count + 1, sizeof *i->documents);
-    i->chunk_counts = mem_alloc_array(count + 1, sizeof *i->chunk_counts);
-    i->document_owners = mem_alloc_array(count + 1, sizeof *i->document_owners);
-    i->document_count = count;
-}
-
-static int by_owner(const void *a_, const void *b_)
-{
-    const erasure_item *a = a_, *b = b_;
-    int order = id_compare(a->owner, b->owner);
-    return order ? order : id_compare(a->document, b->document);
-}
-
-/* In the order of owners, each document once: an owner's are one run. */
-static void documents_take(intent *i, const erasure_item *items, size_t count)
-{
-    erasure_item *sorted = mem_alloc_array(count + 1, sizeof *sorted);
-    documents_make(i, count);
-    if (count) {
-        memcpy(sorted, items, count * sizeof *sorted);
-        qsort(sorted, count, sizeof *sorted, by_owner);
-    }
-    i->document_count = 0;
-    for (size_t d = 0; d < count; d++) {
-        if (d > 0 && by_owner(&sorted[d - 1], &sorted[d]) == 0) continue;
-        i->documents[i->document_count] = sorted[d].document;
-        i->chunk_counts[i->document_count] = sorted[d].chunk_count;
-        i->document_owners[i->document_count++] = sorted[d].owner;
-    }
-    mem_free(sorted);
-}
-
-/* One owner's documents: [first, first + count). */
-static size_t documents_of(const intent *i, id128 owner, size_t *count)
-{
-    size_t first = 0, end;
-    while (first < i->document_count && !id_equal(i->document_owners[first], owner)) first++;
-    for (end = first; end < i->document_count && id_equal(i->document_owners[end], owner);) end++;
-    *count = end - first;
-    return first;
-}
-
-static result intent_parse(const cJSON *o, intent *i)
-{
-    const cJSON *kind = cJSON_GetObjectItemCaseSensitive(o, "kind");
-    const cJSON *salt = cJSON_GetObjectItemCaseSensitive(o, "salt");
-    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(o, "commitment");
-    const cJSON *documents = cJSON_GetObjectItemCaseSensitive(o, "documents");
-    if (!cJSON_IsNumber(kind) || kind->valueint < ERASE_DOCUMENTS || kind->valueint > ERASE_TENANT ||
-        !cJSON_IsString(salt) || strlen(salt->valuestring) != 64 || !cJSON_IsString(mark) ||
-        strlen(mark->valuestring) != 2 * HASH_BYTES || !cJSON_IsArray(documents) ||
-        !get_id(o, "id", &i->id) || !get_id(o, "tenant", &i->request.tenant) ||
-        !get_id(o, "owner", &i->request.owner) || !get_id(o, "requester", &i->request.requester))
-        return fail(E_DATA_LOSS, "an erasure's intent is damaged; restore it or remove it by hand");
-    i->request.kind = (erasure_kind)kind->valueint;
-    strcpy(i->salt, salt->valuestring);
-    strcpy(i->commitment, mark->valuestring);
-    i->request.subject = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "subject"));
-    size_t count = (size_t)cJSON_GetArraySize(documents), n = 0;
-    /* No document named would mean the whole store further down. */
-    if ((count == 0) == (i->request.kind == ERASE_DOCUMENTS))
-        return fail(E_DATA_LOSS, "an erasure's intent names %s", count ? "documents" : "nothing");
-    documents_make(i, count);
-    const cJSON *entry;
-    cJSON_ArrayForEach(entry, documents) {
-        const cJSON *chunks = cJSON_GetObjectItemCaseSensitive(entry, "chunks");
-        if (!get_id(entry, "id", &i->documents[n]) || !cJSON_IsNumber(chunks))
-            return fail(E_DATA_LOSS, "an erasure's intent names a document badly");
-        /* Of an intent written by 0.1, which knew one owner alone. */
-        if (!get_id(entry, "owner", &i->document_owners[n])) i->document_owners[n] = i->request.owner;
-        if (n > 0 && id_compare(i->document_owners[n - 1], i->document_owners[n]) > 0)
-            return fail(E_DATA_LOSS, "an erasure's intent names its documents out of order");
-        i->chunk_counts[n++] = (uint32_t)chunks->valuedouble;
-    }
-    cJSON_ArrayForEach(entry, cJSON_GetObjectItemCaseSensitive(o, "owners")) {
-        id128 owner;
-        if (!cJSON_IsString(entry) || !is_ok(id_parse(entry->valuestring, &owner)))
-            return fail(E_DATA_LOSS, "an erasure's intent names an owner badly");
-        owner_add(i, owner);
-    }
-    return OK;
-}
-
-/* ---- 2 and 3: fence and wipe ------------------------------------------------------------------------ */
+/* ---- 1: what their owners keep of them (tombstones) -------------------------------------------------------- */
 typedef result owner_fn(house *h, id128 tenant, id128 owner, const intent *i);
 
 static result each_owner(house *h, const intent *i, owner_fn *act)
@@ -229,15 +36,77 @@ static result each_owner(house *h, const intent *i, owner_fn *act)
     return OK;
 }
 
-static result fence_owner(house *h, id128 tenant, id128 owner, const intent *i)
+/* Of what is erased by document, while its keys live, as each owner wants it. Belongs to step 1:
+ * done again after a crash, it changes nothing. Damage must not stop an erasure. */
+static result leave_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    size_t count, first = documents_of(i, owner, &count);
-    return retrieval_fence(h->stores, tenant, owner, i->documents + first, count);
+    size_t count, first = intent_documents_of(i, owner, &count);
+    result r = retrieval_tombstones_leave(h->stores, tenant, owner, i->documents + first, count);
+    if (r.code != E_DATA_LOSS) return r;
+    log_event(LOG_WARN, "tombstones_not_left", LOG_TEXT("why", r.message));
+    return OK;
+}
+
+static result tombstones_leave(house *h, const intent *i)
+{
+    if (i->request.kind != ERASE_DOCUMENTS || i->request.cause == ERASURE_REPLACED) return OK;
+    return each_owner(h, i, leave_owner);
+}
+
+/* ---- 2 and 3: fence and wipe ------------------------------------------------------------------------ */
+static void label_take(void *ctx, id128 owner, const ifc_label *label)
+{
+    intent *i = ctx;
+    i->labels = mem_realloc(i->labels, (i->label_count + 1) * sizeof *i->labels);
+    fenced_label *to = &i->labels[i->label_count++];
+    to->owner = owner;
+    to->known = label != NULL;
+    if (label) to->label = *label;
+}
+
+typedef struct { id128 tenant, owner; bool found; } store_use;
+
+static bool looks_into(const call_sources *call, id128 owner)
+{
+    for (size_t o = 0; call->scope != NULL && o < call->scope->owner_count; o++)
+        if (id_equal(call->scope->owners[o], owner)) return true;
+    return false;
+}
+
+static bool note_use(void *ctx, const void *mark)
+{
+    store_use *use = ctx;
+    const call_sources *call = mark;
+    use->found = use->found || (id_equal(call->tenant, use->tenant) && looks_into(call, use->owner));
+    return false;                        /* looked at, not cancelled */
+}
+
+/* Does a call under way look into the owner's store? */
+static bool store_in_use(house *h, id128 tenant, id128 owner)
+{
+    store_use use = {tenant, owner, false};
+    if (h->rpc) rpc_server_cancel(h->rpc, note_use, &use);
+    return use.found;
+}
+
+/* A tenant's calls are cancelled all: their labels do not matter. A call that came between the first look and the
+ * fence, and whose store was closed again, may have read what nobody told the label of. */
+static result fence_owners(house *h, intent *i)
+{
+    bool whole = i->request.kind == ERASE_TENANT;
+    for (size_t n = 0; n < i->owner_count; n++) {
+        id128 tenant = i->request.tenant, owner = i->owners[n];
+        size_t count, first = intent_documents_of(i, owner, &count), told = i->label_count;
+        bool in_use = !whole && store_in_use(h, tenant, owner);
+        TRY(retrieval_fence(h->stores, tenant, owner, i->documents + first, count, in_use, whole ? NULL : label_take, i));
+        if (!whole && !in_use && told == i->label_count && store_in_use(h, tenant, owner)) label_take(i, owner, NULL);
+    }
+    return OK;
 }
 
 static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    size_t count, first = documents_of(i, owner, &count);
+    size_t count, first = intent_documents_of(i, owner, &count);
     if (count == 0) {
         state_cache_drop_source(h->states, owner, (id128){{0}});
         state_cache_drop_principal(h->states, owner);
@@ -247,7 +116,19 @@ static result wipe_owner(house *h, id128 tenant, id128 owner, const intent *i)
     return retrieval_wipe(h->stores, tenant, owner, i->documents + first, count);
 }
 
-/* A call that reads of the erased, or is the erased's own. */
+/* May the erased be in the call's numbers? Only if it was permitted: another's private document changes nothing. */
+static bool call_counted(const call_sources *call, const intent *i)
+{
+    for (size_t l = 0; call->scope != NULL && l < i->label_count; l++) {
+        const fenced_label *gone = &i->labels[l];
+        if (!looks_into(call, gone->owner)) continue;
+        if (!gone->known || MUTANT(cancel_ignores_labels)) return true;
+        if (ifc_context_permits(call->scope->context, &gone->label)) return true;
+    }
+    return false;
+}
+
+/* A call that reads of the erased, may have counted it, or is the erased's own. */
 static bool call_touched(void *ctx, const void *mark)
 {
     const intent *i = ctx;
@@ -256,6 +137,7 @@ static bool call_touched(void *ctx, const void *mark)
     if (!id_equal(call->tenant, q->tenant)) return false;
     if (q->kind == ERASE_TENANT) return true;
     if (q->kind == ERASE_OWNER && id_equal(call->principal, q->owner)) return true;
+    if (call_counted(call, i)) return true;
     for (size_t s = 0; s < call->count; s++) {
         const state_source *source = &call->sources[s];
         if (q->kind == ERASE_OWNER && id_equal(source->owner, q->owner)) return true;
@@ -270,7 +152,7 @@ static bool call_touched(void *ctx, const void *mark)
 static result owners_refresh(house *h, intent *i)
 {
     if (i->request.kind != ERASE_TENANT) return OK;
-    result r = owners_collect(h, i);
+    result r = intent_owners_collect(h, i);
     if (r.code == E_NOT_FOUND) return OK;
     TRY(r);
     return i->owner_count == i->owner_known ? OK : intent_write(h, i);
@@ -282,7 +164,7 @@ static result fence(house *h, intent *i)
         TRY(acl_fence(h->access, i->request.tenant, i->request.owner));
     if (i->request.kind == ERASE_TENANT) TRY(acl_fence(h->access, i->request.tenant, (id128){{0}}));
     TRY(owners_refresh(h, i));
-    TRY(each_owner(h, i, fence_owner));
+    TRY(fence_owners(h, i));
     if (h->rpc) rpc_server_cancel(h->rpc, call_touched, i);
     return OK;
 }
@@ -379,7 +261,7 @@ static result drop_grants(house *h, const intent *i)
 
 static result drop_owner(house *h, id128 tenant, id128 owner, const intent *i)
 {
-    size_t count, first = documents_of(i, owner, &count);
+    size_t count, first = intent_documents_of(i, owner, &count);
     return retrieval_drop(h->stores, tenant, owner, i->documents + first, i->chunk_counts + first, count);
 }
 
@@ -407,20 +289,35 @@ static result receipt_path(house *h, id128 tenant, id128 id, const char *end, ch
     return path_join(out, CONFIG_PATH_MAX, folder, file);
 }
 
+/* Is anything kept of what was erased? A record that cannot be read is not known to be any of it. */
+static result residue_find(house *h, const intent *i, bool *out)
+{
+    *out = false;
+    for (size_t n = 0; !*out && i->request.kind == ERASE_DOCUMENTS && n < i->owner_count; n++) {
+        size_t count, first = intent_documents_of(i, i->owners[n], &count);
+        result r = retrieval_tombstones_hold(h->stores, i->request.tenant, i->owners[n], i->documents + first, count,
+                                             out);
+        if (r.code != E_DATA_LOSS) TRY(r);
+    }
+    return OK;
+}
+
 /* The log's entry of this erasure: what its receipt says. */
 static result entry_append(house *h, const intent *i, const keytree_erasure *keys, const uint8_t after[HASH_BYTES],
                            uint64_t *index)
 {
     static const char *const kinds[] = {"", "document", "user", "tenant"};
     uint64_t before;
+    bool residue;
+    TRY(residue_find(h, i, &residue));
     TRY(audit_log_count(h->audit, i->request.tenant, RECEIPT_EVENT, &before));
     cJSON *o = cJSON_CreateObject();
-    add_id(o, "id", i->id);
-    add_id(o, "requester", i->request.requester);
-    cJSON_AddStringToObject(o, "kind", i->request.subject ? "subject" : kinds[i->request.kind]);
+    canonical_add_hex(o, "id", i->id.b, ID_BYTES);
+    canonical_add_hex(o, "requester", i->request.requester.b, ID_BYTES);
+    cJSON_AddStringToObject(o, "kind", i->request.cause == ERASURE_SUBJECT ? "subject" : kinds[i->request.kind]);
     cJSON_AddStringToObject(o, "commitment", i->commitment);
     cJSON_AddStringToObject(o, "assurance", root_holder_assurance(h->holder));
-    cJSON_AddStringToObject(o, "residue", "none");
+    cJSON_AddStringToObject(o, "residue", residue ? "tombstones" : "none");
     cJSON_AddNumberToObject(o, "items", (double)i->document_count);
     cJSON_AddNumberToObject(o, "epoch", (double)(MUTANT(receipt_shows_global_epoch) ? keys->epoch_after : before + 1));
     canonical_add_hex(o, "subtree_before", keys->subtree_before, HASH_BYTES);
@@ -539,25 +436,12 @@ result erasure_find(house *h, id128 tenant, id128 requester, const char *id, buf
     return r.code == E_NOT_FOUND ? fail(E_NOT_FOUND, "%s", IFC_NOT_FOUND) : r;   /* not COMPLETE yet */
 }
 
-/* The intent's end. Under its name it is whole or not there at all: what is half overwritten when the
- * machine dies must not look like an intent, so that it first gets another name. */
-static const char INTENT_DONE[] = ".done";
-
-static result intent_destroy(house *h, const intent *i)
-{
-    char done[CONFIG_PATH_MAX + sizeof INTENT_DONE], folder[CONFIG_PATH_MAX];
-    snprintf(done, sizeof done, "%s%s", i->path, INTENT_DONE);
-    TRY(house_path(&h->settings, "intents", NULL, folder));
-    if (rename(i->path, done) != 0) return fail_errno("cannot rename an erasure's intent");
-    TRY(file_fsync_dir(folder));
-    return file_destroy(done);
-}
-
 /* ---- the whole ------------------------------------------------------------------------------------------- */
 /* Steps 2 to 8; the intent is on disk. */
 static result carry_out_steps(house *h, intent *i, buf *receipt)
 {
     keytree_erasure keys;
+    TRY(tombstones_leave(h, i));
     TRY(fence(h, i));
     step_done(NULL, 2, "fence");
     TRY(each_owner(h, i, wipe_owner));
@@ -585,22 +469,13 @@ static result carry_out(house *h, intent *i, buf *receipt)
     return fail(r.code, "the erasure has begun and will be carried to its end: %s", why);
 }
 
-static void intent_free(intent *i)
-{
-    mem_free(i->owners);
-    mem_free(i->documents);
-    mem_free(i->chunk_counts);
-    mem_free(i->document_owners);
-    mem_wipe(i, sizeof *i);
-}
-
 result erasure_run(house *h, const erasure_request *request, buf *receipt, char salt[65])
 {
     if (request->item_count > ERASURE_DOCUMENTS_MAX)
         return fail(E_INVALID, "at most %d documents in one erasure", ERASURE_DOCUMENTS_MAX);
     ASSERT((request->kind == ERASE_DOCUMENTS) == (request->item_count > 0));
     intent i = {.request = *request, .id = id_random()};
-    documents_take(&i, request->items, request->item_count);
+    intent_documents_take(&i, request->items, request->item_count);
     uint8_t raw[32], commitment[HASH_BYTES];
     random_bytes(raw, sizeof raw);
     hex_encode(raw, sizeof raw, i.salt);
@@ -608,7 +483,7 @@ result erasure_run(house *h, const erasure_request *request, buf *receipt, char 
     receipt_commit(i.salt, request->target, commitment);
     hex_encode(commitment, HASH_BYTES, i.commitment);
     pthread_mutex_lock(&h->erasing);
-    result r = owners_collect(h, &i);
+    result r = intent_owners_collect(h, &i);
     if (is_ok(r)) r = intent_write(h, &i);
     if (is_ok(r)) {
         step_done(NULL, 1, "intent");
@@ -631,11 +506,9 @@ static result recover_one(house *h, const char *name)
     buf_init(&text, INTENT_MAX_BYTES);
     buf_init(&receipt, RECEIPT_MAX_BYTES);
     result r = file_read(i.path, INTENT_MAX_BYTES, &text);
-    cJSON *o = is_ok(r) ? cJSON_ParseWithLength((const char *)text.data, text.size) : NULL;
-    if (is_ok(r)) r = intent_parse(o, &i);
+    if (is_ok(r)) r = intent_parse(buf_bytes(&text), &i);
     if (is_ok(r)) r = carry_out(h, &i, &receipt);
     if (is_ok(r)) log_event(LOG_WARN, "erasure_recovered", LOG_TEXT("id", name));
-    cJSON_Delete(o);
     buf_free(&text);
     buf_free(&receipt);
     intent_free(&i);

@@ -6,11 +6,15 @@
 
 typedef enum { ERASE_DOCUMENTS = 1, ERASE_OWNER = 2, ERASE_TENANT = 3 } erasure_kind;
 
+/* Why documents are erased: one by one, as what was found about a subject, or because newer ones took their place.
+ * The last leave no tombstones: their owner goes on with that content. */
+typedef enum { ERASURE_ASKED, ERASURE_SUBJECT, ERASURE_REPLACED } erasure_cause;
+
 typedef struct { id128 owner, document; uint32_t chunk_count; } erasure_item;
 
 typedef struct {
     erasure_kind kind;
-    bool subject;                        /* the documents are what was found about a subject */
+    erasure_cause cause;                 /* of ERASE_DOCUMENTS */
     id128 tenant, owner;                 /* owner: the principal to erase (ERASE_OWNER) */
     const erasure_item *items;           /* ERASE_DOCUMENTS: of one tenant, of any owners */
     size_t item_count;                   /* at most ERASURE_DOCUMENTS_MAX */

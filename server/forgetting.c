@@ -22,7 +22,7 @@ static char *documents_target(request *q, const erasure_item *items, size_t coun
     return out;
 }
 
-result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+result request_erase_documents(request *q, const erasure_item *items, size_t count, erasure_cause cause,
                                buf *receipt, char salt[65], char **target)
 {
     *target = documents_target(q, items, count);
@@ -30,7 +30,7 @@ result request_erase_documents(request *q, const erasure_item *items, size_t cou
     const erasure_request e = {
         .kind = ERASE_DOCUMENTS,
         .tenant = q->who.tenant,
-        .subject = subject,
+        .cause = cause,
         .items = items,
         .item_count = count,
         .requester = requester_of(q),
@@ -44,7 +44,7 @@ static result erase_document(request *q, const char *id, buf *receipt, char salt
     retrieval_document *info;
     TRY(request_document(q, id, true, &info));
     const erasure_item item = {info->owner, info->id, info->chunk_count};
-    return request_erase_documents(q, &item, 1, false, receipt, salt, target);
+    return request_erase_documents(q, &item, 1, ERASURE_ASKED, receipt, salt, target);
 }
 
 static result erase_user(request *q, const char *name, buf *receipt, char salt[65], char **target)

@@ -2,6 +2,7 @@
 #include "house.h"
 
 #include "erasure.h"
+#include "mutant.h"
 #include "scheduler.h"
 #include "session.h"
 #include "tls.h"
@@ -194,13 +195,35 @@ static const char *mirror_of(const config *settings)
     return settings->keytree_mirror[0] ? settings->keytree_mirror : NULL;
 }
 
+result house_keeper_start(const config *c, bool create, root_keeper_process *out)
+{
+    bool token = strcmp(c->root_holder, "pkcs11") == 0;
+    const root_keeper_options options = {
+        .program = c->keeper, .create = create, .sandbox = strcmp(c->sandbox, "enforce") == 0, .root = c->root,
+        .module = token ? c->pkcs11_module : NULL, .token = c->pkcs11_token, .pin_file = c->pkcs11_pin_file,
+        .module_state = c->pkcs11_state,
+    };
+    return root_keeper_spawn(&options, out);
+}
+
+static result holder_open(house *h, bool create, const root_keeper_process *keeper)
+{
+    root_keeper_process started;
+    if (MUTANT(keeper_key_in_server)) {
+        if (keeper != NULL) close(keeper->fd);
+        return root_file_open(&h->holder, h->settings.root, create);
+    }
+    if (keeper == NULL) TRY(house_keeper_start(&h->settings, create, &started));
+    return root_keeper_open(&h->holder, keeper != NULL ? keeper : &started);
+}
+
 static result create_steps(house *h, const char *tenant, house_created *out)
 {
     char path[CONFIG_PATH_MAX];
     TRY(house_path(&h->settings, "keytree", NULL, path));
     TRY(folders_make(&h->settings));
     TRY(folder_lock(h));
-    TRY(root_file_open(&h->holder, h->settings.root, true));
+    TRY(holder_open(h, true, NULL));
     TRY(keytree_create(&h->keys, path, mirror_of(&h->settings), h->holder));
     TRY(key_create(h->keys, SYSTEM, SYSTEM));
     TRY(signing_create(h, out->key_path));
@@ -251,7 +274,7 @@ static result generator_open(house *h)
     return OK;
 }
 
-static result keys_open(house *h)
+static result keys_open(house *h, const root_keeper_process *keeper)
 {
     char path[CONFIG_PATH_MAX];
     struct stat st;
@@ -259,7 +282,7 @@ static result keys_open(house *h)
     if (stat(h->settings.data, &st) != 0)
         return fail(E_NOT_FOUND, "no data folder there; make one with: lethe init --data DIR");
     TRY(folder_lock(h));
-    TRY(root_file_open(&h->holder, h->settings.root, false));
+    TRY(holder_open(h, false, keeper));
     TRY(keytree_open(&h->keys, path, mirror_of(&h->settings), h->holder));
     return folders_make(&h->settings);
 }
@@ -267,16 +290,16 @@ static result keys_open(house *h)
 result house_open_keys(house **out, const config *settings)
 {
     *out = house_new(settings);
-    result r = keys_open(*out);
+    result r = keys_open(*out, NULL);
     if (!is_ok(r)) house_close(out);
     return r;
 }
 
-static result open_steps(house *h)
+static result open_steps(house *h, const root_keeper_process *keeper)
 {
     char path[CONFIG_PATH_MAX];
     struct stat st;
-    TRY(keys_open(h));
+    TRY(keys_open(h, keeper));
     TRY(identity_load(h));
     TRY(audit_open(h));
     TRY(house_path(&h->settings, "acl.mdb", NULL, path));
@@ -297,11 +320,11 @@ static result open_steps(house *h)
     return generator_open(h);
 }
 
-result house_open(house **out, const config *settings)
+result house_open(house **out, const config *settings, const root_keeper_process *keeper)
 {
     *out = NULL;
     house *h = house_new(settings);
-    result r = open_steps(h);
+    result r = open_steps(h, keeper);
     if (!is_ok(r)) house_close(&h);
     *out = h;
     return r;

@@ -45,8 +45,12 @@ typedef struct {
 } house_created;
 MUST_USE result house_create(const config *settings, const char *tenant, house_created *out);
 
-/* Opens everything and carries cut-off erasures to their end before anything is served. */
-MUST_USE result house_open(house **out, const config *settings);
+/* Starts the process that holds the root key: before threads, and before this process gives anything
+ * up; it lives no longer than the thread that called this. */
+MUST_USE result house_keeper_start(const config *settings, bool create, root_keeper_process *out);
+/* Opens everything and carries cut-off erasures to their end before anything is served. Takes over the
+ * keeper; NULL: starts one. */
+MUST_USE result house_open(house **out, const config *settings, const root_keeper_process *keeper);
 /* Lock, root key, key tree and folders alone: for work while nothing is served. */
 MUST_USE result house_open_keys(house **out, const config *settings);
 /* The signing key out of a sealed file, wherever that lies; only this house's key tree opens it. */

@@ -1,4 +1,5 @@
 /* lethed: the server. Settings from a file and flags, then serve until SIGTERM or SIGINT. */
+#include "confine.h"
 #include "erasure.h"
 #include "house.h"
 #include "mutant.h"
@@ -35,7 +36,7 @@ static int usage(FILE *out)
 }
 
 /* Flags override the file, wherever --config stands. */
-static result flags_read(int argc, char **argv, config *c, bool files)
+static result flags_read(int argc, char **argv, config *c, bool files, const char **file)
 {
     for (int i = 1; i < argc; i++) {
         char key[64];
@@ -47,7 +48,10 @@ static result flags_read(int argc, char **argv, config *c, bool files)
         if (!is_flag && i + 1 == argc) return fail(E_INVALID, "--%s needs a value", argv[i] + 2);
         const char *value = is_flag ? "true" : argv[++i];
         if (strcmp(key, "config") == 0) {
-            if (files) TRY(config_load(c, value));
+            if (!files) continue;
+            if (*file != NULL) return fail(E_INVALID, "--config: once only");
+            *file = value;
+            TRY(config_load(c, value));
         } else if (!files) {
             TRY(config_set(c, key, value));
         }
@@ -55,11 +59,12 @@ static result flags_read(int argc, char **argv, config *c, bool files)
     return OK;
 }
 
-static result settings_read(int argc, char **argv, config *c)
+static result settings_read(int argc, char **argv, config *c, const char **file)
 {
     config_defaults(c);
-    TRY(flags_read(argc, argv, c, true));
-    TRY(flags_read(argc, argv, c, false));
+    *file = NULL;
+    TRY(flags_read(argc, argv, c, true, file));
+    TRY(flags_read(argc, argv, c, false, file));
     return config_finish(c);
 }
 
@@ -147,12 +152,12 @@ int main(int argc, char **argv)
         return 0;
     }
     process_harden();
-    stop_prepare();                        /* before any thread of ours starts */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);              /* a file size limit is an error, not the end */
     config *c = mem_alloc(sizeof *c);
     house *h = NULL;
-    result r = settings_read(argc, argv, c);
+    const char *file;
+    result r = settings_read(argc, argv, c, &file);
     if (!is_ok(r)) {
         fprintf(stderr, "lethed: %s\n", r.message);
         mem_free(c);
@@ -162,7 +167,10 @@ int main(int argc, char **argv)
 #ifdef LETHE_MUTANTS
     log_event(LOG_WARN, "mutant_build", LOG_TEXT("note", "deliberately breakable: for tests only"));
 #endif
-    r = house_open(&h, c);
+    root_keeper_process keeper;
+    r = confine_start(c, file, argv, &keeper);
+    stop_prepare();                        /* before any thread of ours starts */
+    if (is_ok(r)) r = house_open(&h, c, &keeper);
     if (is_ok(r)) r = serve(h);
     if (!is_ok(r)) fprintf(stderr, "lethed: %s\n", r.message);
     house_close(&h);

@@ -38,13 +38,21 @@ result request_mark(request *q, const state_source *sources, size_t count)
 {
     call_sources *mark = arena_alloc(q->mem, sizeof *mark);
     if (mark == NULL) return arena_check(q->mem);
-    *mark = (call_sources){q->who.tenant, q->who.principal, count, sources};
+    *mark = (call_sources){q->who.tenant, q->who.principal, count, sources, q->searched};
+    if (MUTANT(mark_hits_only)) mark->scope = NULL;
     rpc_call_mark(q->call, mark);
     return OK;
 }
 
+result request_search_mark(request *q, const retrieval_scope *scope)
+{
+    q->searched = scope;
+    return request_mark(q, NULL, 0);
+}
+
 result request_unmark(request *q)
 {
+    q->searched = NULL;
     rpc_call_mark(q->call, NULL);
     return rpc_call_cancelled(q->call) ? fail(E_CANCELLED, "the call was cancelled") : OK;
 }
@@ -155,6 +163,17 @@ result request_audience(request *q, const char *audience)
     return ifc_context_narrow(q->context, principals, count);
 }
 
+result request_owner(request *q, const char *owner, id128 *out)
+{
+    *out = q->who.principal;
+    if (owner[0] == 0) return OK;
+    acl_kind kind;
+    result r = acl_find(q->h->access, q->who.tenant, owner, out, &kind);
+    if (!is_ok(r) || kind != ACL_GROUP || !request_is_member(q, *out))
+        return fail(E_NOT_FOUND, "owner: no such group of yours");
+    return OK;
+}
+
 char *request_text(request *q, const char *fmt, ...)
 {
     va_list args;
@@ -239,6 +258,8 @@ result request_document(request *q, const char *id, bool owned, retrieval_docume
     M(erasure_list, ROLE_USER, "Erasure/ListErasures") \
     M(auditing_head, ROLE_ADMIN, "Erasure/GetLogHead") \
     M(auditing_list, ROLE_ADMIN, "Erasure/ListLog") \
+    M(tombstones_get, ROLE_USER, "Erasure/GetTombstones") \
+    M(tombstones_set, ROLE_USER, "Erasure/SetTombstones") \
     M(auditing_record, ROLE_USER, "Erasure/RecordAudit") \
     M(access_create_tenant, ROLE_OPERATOR, "Access/CreateTenant") \
     M(access_create_user, ROLE_ADMIN, "Access/CreateUser") \

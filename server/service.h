@@ -20,6 +20,7 @@ typedef struct {
     id128 principals[ACL_GROUPS_MAX + 1];  /* the caller and its groups */
     size_t principal_count;
     retrieval_scope scope;                 /* stores worth looking into, under the context */
+    const retrieval_scope *searched;       /* NULL until request_search_mark */
 } request;
 
 typedef result method_fn(request *q);
@@ -35,6 +36,9 @@ extern const char *const service_names[];
 /* What an erasure cancels this call by: its caller, and what of others it has read (in the arena). Every
  * call is marked from its start, with no sources. */
 MUST_USE result request_mark(request *q, const state_source *sources, size_t count);
+/* Before a search (or count) in this scope, which lives as long as the request and changes no more: until the response is
+ * sent, an erasure of anything that the scope permits cancels the call, for it may be in the numbers. */
+MUST_USE result request_search_mark(request *q, const retrieval_scope *scope);
 /* Before an erasure of one's own, which waits for every marked call that it touches: takes the mark away.
  * E_CANCELLED: another erasure is waiting for this call already. */
 MUST_USE result request_unmark(request *q);
@@ -47,6 +51,8 @@ MUST_USE result request_send(request *q, const ProtobufCMessage *message);
 /* Narrows the context to "group:NAME" ("": nothing to do). The caller must belong to the group; any
  * other name is E_NOT_FOUND alike. */
 MUST_USE result request_audience(request *q, const char *audience);
+/* Who owns: the caller (""), or a group it belongs to. */
+MUST_USE result request_owner(request *q, const char *owner, id128 *out);
 bool request_is_member(const request *q, id128 principal);
 /* "user:ada", "group:oncall" in the arena; an erased principal has no name: its id. */
 char *request_name(request *q, id128 principal);
@@ -55,13 +61,16 @@ char *request_id(request *q, id128 id);
 /* printf into the arena. */
 char *request_text(request *q, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* What comes with content that its owner had erased, where the policy is to flag it. */
+#define REPEATS_NOTICE "this repeats content that you had erased"
+
 MUST_USE result request_document_id(const char *id, id128 *out);
 /* One document the caller may read, and (owned) which its own principals own: else E_DENIED for one
  * that may be read, E_NOT_FOUND for all else. */
 MUST_USE result request_document(request *q, const char *id, bool owned, retrieval_document **out);
 
 /* Erases documents in one erasure (from put --replace and Erase). The call's mark is gone meanwhile. */
-MUST_USE result request_erase_documents(request *q, const erasure_item *items, size_t count, bool subject,
+MUST_USE result request_erase_documents(request *q, const erasure_item *items, size_t count, erasure_cause cause,
                                         buf *receipt, char salt[65], char **target);
 
 /* Erases the confirmed documents that are still the caller's; fills the response's documents and remaining. */
@@ -75,6 +84,7 @@ MUST_USE result request_erase_subject(request *q, const struct Lethe__V1__Confir
 method_fn answers_ask, answers_search, answers_score;
 method_fn documents_put, documents_get, documents_list, documents_share, documents_unshare;
 method_fn subject_find, erasure_erase, erasure_get_receipt, erasure_list, auditing_head, auditing_list, auditing_record;
+method_fn tombstones_get, tombstones_set;
 method_fn access_create_tenant, access_create_user, access_create_group, access_join, access_leave,
     access_issue_token, access_revoke_token, access_whoami;
 method_fn admin_stats, admin_backup, admin_set_quota;

@@ -34,12 +34,13 @@ void state_cache_put(state_cache *c, uint64_t generation, id128 principal,
                      const uint8_t seal_key[KEY_BYTES], const uint8_t key[HASH_BYTES], bytes snapshot,
                      const state_source *sources, size_t source_count);
 
-/* Whose call is under way and what it has read: its mark, by which an erasure finds the calls to
- * cancel. */
+/* Whose call is under way, what it has read, and, of one that searches, what may have gone into its numbers: its
+ * mark, by which an erasure finds the calls to cancel. */
 typedef struct {
     id128 tenant, principal;
     size_t count;
     const state_source *sources;
+    const retrieval_scope *scope;      /* NULL: nothing is searched */
 } call_sources;
 
 /* ---- answering -------------------------------------------------------------------------------------- */

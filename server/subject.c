@@ -13,9 +13,12 @@ typedef struct { subject_candidate *all; size_t count; bool truncated; } finding
 /* Among what the caller's principals own, and nothing else. */
 static result find(request *q, const char *text, findings *out)
 {
-    const retrieval_scope own = {q->context, q->principals, q->principal_count};
-    const bool wide = MUTANT(subject_reads_shared);
-    return retrieval_subject(q->h->stores, wide ? &q->scope : &own, text, q->mem, &out->all, &out->count,
+    retrieval_scope *own = arena_alloc(q->mem, sizeof *own);
+    if (own == NULL) return arena_check(q->mem);
+    *own = (retrieval_scope){q->context, q->principals, q->principal_count};
+    if (MUTANT(subject_reads_shared)) *own = q->scope;
+    TRY(request_search_mark(q, own));
+    return retrieval_subject(q->h->stores, own, text, q->mem, &out->all, &out->count,
                              &out->truncated);
 }
 
@@ -123,5 +126,5 @@ result request_erase_subject(request *q, const Lethe__V1__ConfirmedSubject *m, b
         if (found.all[i].likely && !listed(items, count, found.all[i].document))
             response->remaining[response->n_remaining++] = request_id(q, found.all[i].document);
     if (MUTANT(subject_erases_first_only)) count = 1;
-    return request_erase_documents(q, items, count, true, receipt, salt, target);
+    return request_erase_documents(q, items, count, ERASURE_SUBJECT, receipt, salt, target);
 }

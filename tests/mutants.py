@@ -17,15 +17,18 @@ GUARDS = {
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
-    "absence_unchecked": "absence",
+    "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
+    "token_key_readable": "holder", "token_keeps_key": "holder",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
 }
 # Variants that only a script sees: tests/e2e/mutants.py, tests/flow/mutants.py, tests/crash/mutants.py.
 ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_shares", "restore_keeps_tokens",
-             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "statistics_shared", "ids_from_counter",
-             "receipt_shows_global_epoch", "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn"}
+             "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only",
+             "cancel_ignores_labels", "statistics_shared", "ids_from_counter", "receipt_shows_global_epoch",
+             "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn",
+             "keeper_key_in_server", "sandbox_off"}
 
 
 def passes(build, test, mutant):
@@ -43,7 +46,7 @@ def passes(build, test, mutant):
 
 def in_sources():
     found = set()
-    for folder in ("base", "ifc", "acl", "retrieval", "model", "server"):
+    for folder in ("base", "holder", "ifc", "acl", "retrieval", "model", "server"):
         for where, _, names in os.walk(os.path.join(ROOT, folder)):
             for name in names:
                 if name.endswith((".c", ".h", ".cpp")) and name != "mutant.h":

@@ -125,6 +125,15 @@ MUST_USE result file_read(const char *path, size_t limit, buf *out);
 /* Durable and atomic: temporary file beside it, fsync, rename, fsync of the folder. */
 MUST_USE result file_write_atomic(const char *path, bytes content, unsigned mode);
 MUST_USE result file_fsync_dir(const char *dir);
+/* Into the ascending list out of *count numbers, of which it keeps the lowest max. */
+void numbers_keep(uint64_t *out, size_t max, size_t *count, uint64_t value);
+/* Numbers (from 1, plain decimal) of the files PREFIX<number> in dir, ascending, the lowest max of them.
+ * E_NOT_FOUND: no folder. */
+MUST_USE result dir_numbers(const char *dir, const char *prefix, uint64_t *out, size_t max,
+                            size_t *count);
+/* Destroys what writers of PREFIX* that did not get to their rename left in dir: PREFIX*.tmp. For who
+ * alone writes there. */
+MUST_USE result dir_sweep(const char *dir, const char *prefix);
 MUST_USE result dir_make(const char *path, unsigned mode);        /* existing is fine */
 MUST_USE result path_join(char *out, size_t out_size, const char *a, const char *b);
 /* Overwrites with random bytes, fsyncs, unlinks, fsyncs the folder. Absent is fine. */
@@ -150,5 +159,8 @@ void log_event_fields(log_level level, const char *event, const log_field *field
 /* ---- process hardening ------------------------------------------------------------------------- */
 /* No core dumps, not ptraceable by others, umask 077. */
 void process_harden(void);
+/* All of this process stays in memory, now and later; as far as RLIMIT_MEMLOCK lets it. For small
+ * processes that hold keys. */
+void memory_lock_all(void);
 
 #endif

@@ -4,7 +4,8 @@
  *
  *   DATA/keytree/pages          copy-on-write pages; a page is one sealed map of up to 64 entries
  *   DATA/keytree/head.<epoch>   root page number and the like, sealed under RK_<epoch>
- *   ROOT/root.<epoch>           the root key (32 bytes, mode 0600), ROOT outside DATA
+ *
+ * The root key never leaves its holder (holder.h), which seals and opens the head.
  *
  * Each level (tenants, owners of a tenant, documents of an owner) is a radix map of 6 bits a step
  * over the 16-byte ids, in canonical shape (a bucket splits past 64 entries and merges back at 64):
@@ -15,15 +16,9 @@
 #ifndef LETHE_KEYTREE_H
 #define LETHE_KEYTREE_H
 
+#include "holder.h"
 #include "ifc.h"
 #include "seal.h"
-
-/* ---- root holder ------------------------------------------------------------------------------ */
-typedef struct root_holder root_holder;
-/* The `file` holder. Creates the folder (0700) when create is set. */
-MUST_USE result root_file_open(root_holder **out, const char *dir, bool create);
-void root_holder_close(root_holder **holder);
-const char *root_holder_assurance(const root_holder *holder);        /* "file" */
 
 /* ---- tree ------------------------------------------------------------------------------------- */
 typedef struct keytree keytree;

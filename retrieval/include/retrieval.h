@@ -42,6 +42,7 @@ typedef struct {
     id128 id;
     uint32_t chunk_count;
     uint64_t size_bytes;              /* of the text */
+    bool repeats;                     /* stored, and repeats what its owner had erased (tombstones: flag) */
     error_code code;                  /* of this document alone; the others are stored all the same */
     char reason[256];
 } retrieval_stored;
@@ -142,12 +143,36 @@ MUST_USE result retrieval_subject(retrieval *r, const retrieval_scope *scope, co
 /* Whole owner: document_count 0. Fence: from its return no new read sees the targets, and reads under
  * way have drained. Then wipe: keys, index, lexical structures in memory. Then drop: records or file.
  * Each is idempotent; drop works when keys are gone (after a crash). */
+typedef void retrieval_label_fn(void *ctx, id128 owner, const ifc_label *label);
+/* visit (or NULL) is told each label under which the targets were held until now: searches that it permitted may
+ * have counted them. NULL for a label: a store that cannot be opened; nobody knows. in_use: a call under way may have
+ * read the store, so that it is opened for its labels where it is not open; else nothing is read from the disk. */
 MUST_USE result retrieval_fence(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
-                                size_t document_count);
+                                size_t document_count, bool in_use, retrieval_label_fn *visit, void *ctx);
 MUST_USE result retrieval_wipe(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                size_t document_count);
 MUST_USE result retrieval_drop(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
                                const uint32_t *chunk_counts, size_t document_count);
+
+/* ---- tombstones (opt-in, per owner) --------------------------------------------------------------- */
+/* While an owner's policy is not off, erased documents of it leave keyed marks in its own store, by which the same
+ * content is recognised in its own puts and prompts (how much of it: tombstones.h). Nobody else's are looked at. */
+typedef enum { TOMBSTONES_OFF, TOMBSTONES_FLAG, TOMBSTONES_REFUSE } tombstones_policy;
+typedef struct { tombstones_policy policy; uint64_t documents, marks; } retrieval_tombstones;
+/* With E_PRECONDITION, where the policy is refuse. */
+#define RETRIEVAL_REPEATS "this repeats content that you had erased; change the tombstones policy to allow it"
+MUST_USE result retrieval_tombstones_get(retrieval *r, id128 tenant, id128 owner, retrieval_tombstones *out);
+/* Durable. Off takes all marks away. */
+MUST_USE result retrieval_tombstones_set(retrieval *r, id128 tenant, id128 owner, tombstones_policy policy);
+/* Of documents that are about to be erased, while their keys live; those without keys, or with damage, are passed
+ * over. Idempotent, durable. Nothing where the policy is off. */
+MUST_USE result retrieval_tombstones_leave(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
+                                           size_t count);
+/* Have any of these left some? */
+MUST_USE result retrieval_tombstones_hold(retrieval *r, id128 tenant, id128 owner, const id128 *documents,
+                                          size_t count, bool *out);
+/* A prompt of the owner's: E_PRECONDITION as above; *repeats where the policy is flag. */
+MUST_USE result retrieval_tombstones_check(retrieval *r, id128 tenant, id128 owner, bytes text, bool *repeats);
 
 /* ---- backup -------------------------------------------------------------------------------------- */
 /* A consistent copy of an owner's store, as ciphertext, to a path that must not exist. E_NOT_FOUND: none. */

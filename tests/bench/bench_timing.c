@@ -274,7 +274,7 @@ static void house_make(world *w)
     c->quota = (acl_quota){0};
     must(config_finish(c));
     must(house_create(c, "harbour", &made));
-    must(house_open(&w->h, c));
+    must(house_open(&w->h, c, NULL));
     acl *a = w->h->access;
     must(acl_tenant_find(a, "harbour", &w->tenant));
     must(acl_principal_add(a, w->tenant, ACL_USER, "ada", false, &w->ada));

@@ -192,7 +192,10 @@ class Matrix:
         h.stop()
 
     def house(self, data, env=None):
-        h = house.House(self.world, data, ["--log-level", "2", *self.options], env=env or {}, log=data + ".log")
+        # The shim kills from within: behind the sandbox it could not.
+        sandbox = ["--sandbox", "off"] if env else []
+        h = house.House(self.world, data, ["--log-level", "2", *sandbox, *self.options], env=env or {},
+                        log=data + ".log")
         h.ca_pem = open(os.path.join(data, "tls", "certificate.pem"), "rb").read()
         h.key = os.path.join(data, "sign", "public.key")
         return h

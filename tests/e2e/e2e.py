@@ -19,6 +19,8 @@ import e2e_log  # noqa: F401
 import e2e_subject  # noqa: F401
 import e2e_backup  # noqa: F401
 import e2e_audit  # noqa: F401
+import e2e_tombstones  # noqa: F401
+import e2e_keeper  # noqa: F401
 
 
 def main():

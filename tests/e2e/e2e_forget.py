@@ -238,6 +238,56 @@ def under_way(scene):
     expect_equal(list(calls["cay"])[-1].WhichOneof("frame"), "final", "cay's answer goes on")
 
 
+@check("forget.in_flight", mark_hits_only="was counted", cancel_ignores_labels="goes on")
+def in_flight(scene):
+    """A call that began before an erasure ends if the erased document was permitted to it, although it is none of its
+    passages: it was counted. A call to which it was not permitted goes on."""
+    town = scene.town("--model", scene.model(d_model=128, layers=4), "--tokens-max", "65536", "--quota-tokens-per-minute", "0")
+    town.bob.store("crane.txt", "The harbour crane lifts forty tonnes.", share=["user:ada", "user:cay"])
+    pb = town.ada.pb
+
+    def begin(name):
+        call = getattr(town, name).answers.Ask(
+            pb.AskRequest(question="What does the harbour crane lift?", max_tokens=60000, passages=1), timeout=CALL_S)
+        passages = next(call)
+        expect_equal([p.path for p in passages.passages.passages], ["crane.txt"], f"{name}'s passages")
+        expect_equal(next(call).WhichOneof("frame"), "token", f"{name}'s first token")
+        return call
+
+    def erase(**target):
+        calls = {name: begin(name) for name in ("ada", "bob", "cay")}
+        (town.admin if "user" in target else town.bob).erase(**target)
+        return calls
+
+    def ends(call, words):
+        expect(refusal(lambda: list(call)) in ("CANCELLED", "UNAVAILABLE"), words)
+
+    def goes_on(call, words):
+        try:
+            for _ in range(2000):        # more than was under way to the client
+                next(call)
+        except grpc.RpcError as e:
+            raise h.Wrong(f"{words}: {e.code().name}")
+        call.cancel()
+    # Permitted to bob and ada; cay's search looks into bob's store as well, but never at this document.
+    calls = erase(document=town.bob.store("shared.txt", "Kumquats from the north.", share=["user:ada"]))
+    for name in ("ada", "bob"):
+        ends(calls[name], f"{name}'s answer, in which the erased was counted, ends")
+    goes_on(calls["cay"], "cay's answer goes on")
+    # Private to bob.
+    calls = erase(document=town.bob.store("private.txt", "Kumquats from the south."))
+    ends(calls["bob"], "bob's answer, in which the erased was counted, ends")
+    for name in ("ada", "cay"):
+        goes_on(calls[name], f"{name}'s answer goes on")
+    # All of cay's: private, but for one that ada may read.
+    town.cay.store("private.txt", "Kumquats from the east.")
+    town.cay.store("lent.txt", "Kumquats from the west.", share=["user:ada"])
+    calls = erase(user="cay")
+    ends(calls["ada"], "ada's answer, in which cay's was counted, ends")
+    ends(calls["cay"], "cay's own answer ends")
+    goes_on(calls["bob"], "bob's answer goes on")
+
+
 # ---- users and tenants ---------------------------------------------------------------------------------------------
 @check("forget.namesake")
 def namesake(scene):

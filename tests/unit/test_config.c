@@ -28,6 +28,25 @@ static void defaults(void)
     mem_free(c);
 }
 
+static void root_on_a_token(void)
+{
+    config *c = fresh();
+    CHECK_OK(config_set(c, "data", "/d"));
+    CHECK_OK(config_set(c, "root_holder", "tpm"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "root_holder", "pkcs11"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "pkcs11_module", "/usr/lib/module.so"));
+    CHECK_OK(config_set(c, "pkcs11_token", "lethe"));
+    CHECK_OK(config_set(c, "pkcs11_pin_file", "pin"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "pkcs11_pin_file", "/d/pin"));
+    CHECK_FAILS(config_finish(c), E_INVALID);            /* a copy of the data would have the PIN */
+    CHECK_OK(config_set(c, "pkcs11_pin_file", "/p/pin"));
+    CHECK_OK(config_finish(c));
+    mem_free(c);
+}
+
 static void file(void)
 {
     config *c = fresh();
@@ -82,6 +101,7 @@ static void described(void)
 int main(void)
 {
     RUN(defaults);
+    RUN(root_on_a_token);
     RUN(file);
     RUN(refused);
     RUN(nothing_half_set);

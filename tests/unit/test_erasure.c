@@ -33,6 +33,7 @@ static void settings_for(const char *name)
     char path[600];
     config_defaults(&settings);
     snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT(is_ok(config_set(&settings, "keeper", LETHE_KEEPER)));
     ASSERT(is_ok(config_set(&settings, "data", path)) && is_ok(config_finish(&settings)));
     settings.log_level = 3;
     log_level_set(LOG_ERROR);
@@ -74,6 +75,7 @@ static void town_build(house *h)
     CHECK_OK(put(h, t->tenant, t->bob, TEXTS[BOBS_SHARED], &t->ada, &t->documents[BOBS_SHARED]));
     CHECK_OK(put(h, t->tenant, t->oncall, TEXTS[GROUPS], NULL, &t->documents[GROUPS]));
     CHECK_OK(put(h, t->eves, t->eve, EVES, NULL, &id));
+    CHECK_OK(retrieval_tombstones_set(h->stores, t->tenant, t->ada, TOMBSTONES_REFUSE));
 }
 
 /* ---- what somebody sees ------------------------------------------------------------------------------- */
@@ -216,7 +218,7 @@ static void create(int unused)
     (void)unused;
     settings_for("first");
     CHECK_OK(house_create(&settings, "main", made));
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     town_build(h);
     town_path(path);
     CHECK_OK(file_write_atomic(path, bytes_of(&there, sizeof there), 0600));
@@ -266,7 +268,7 @@ static void erase(int argument)
     char salt[65];
     buf_init(&receipt, 1 << 20);
     settings_for("now");
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     erasure_step_hook = die_at_step;
     dies_at = argument % 16;
     const erasure_request q = request_of((erasure_kind)(argument / 16));
@@ -284,6 +286,13 @@ static void check_document_gone(house *h)
     CHECK(!finds(h, ada, "lock Rua do Sal", gone) && !finds(h, bob, "lock Rua do Sal", gone));
     CHECK(!key_lives(h, keytree_document(there.tenant, there.ada, gone)));
     CHECK(grants_like(h, (acl_grant){.document = gone}) == 0);
+    /* Its owner wanted tombstones: one, whenever the erasure was cut off, and for nobody else. */
+    retrieval_tombstones left;
+    id128 again;
+    CHECK_OK(retrieval_tombstones_get(h->stores, there.tenant, there.ada, &left));
+    CHECK(left.documents == 1 && left.marks > 0);
+    CHECK_FAILS(put(h, there.tenant, there.ada, TEXTS[ADAS_SHARED], NULL, &again), E_PRECONDITION);
+    CHECK_OK(put(h, there.tenant, there.bob, TEXTS[ADAS_SHARED], NULL, &again));
     CHECK(sees(h, ada, there.documents[ADAS], TEXTS[ADAS]));
     CHECK(finds(h, ada, "brass key", there.documents[ADAS]));
     CHECK(sees(h, ada, there.documents[BOBS_SHARED], TEXTS[BOBS_SHARED]));
@@ -346,7 +355,7 @@ static void check(int kind)
     house *h;
     settings_for("now");
     for (int start = 0; start < 2; start++) {
-        result r = house_open(&h, &settings);
+        result r = house_open(&h, &settings, NULL);
         CHECK_OK(r);
         if (!is_ok(r)) return;
         check_complete(h, (erasure_kind)kind);
@@ -359,7 +368,7 @@ static void check_old_disk(int opens)
 {
     house *h = NULL;
     settings_for("old");
-    CHECK(is_ok(house_open(&h, &settings)) == (opens == 1));
+    CHECK(is_ok(house_open(&h, &settings, NULL)) == (opens == 1));
     house_close(&h);
 }
 
@@ -400,7 +409,7 @@ static house *open_now(void)
 {
     house *h = NULL;
     settings_for("now");
-    CHECK_OK(house_open(&h, &settings));
+    CHECK_OK(house_open(&h, &settings, NULL));
     return h;
 }
 
@@ -512,7 +521,7 @@ static void names_nothing(int unused)
                name, tenant, ada, ada, ada, ada, ada, ada, ada);
     CHECK_OK(house_path(&settings, "intents", name, path));
     CHECK_OK(file_write_atomic(path, buf_bytes(&text), 0600));
-    CHECK_FAILS(house_open(&h, &settings), E_DATA_LOSS);
+    CHECK_FAILS(house_open(&h, &settings, NULL), E_DATA_LOSS);
     CHECK(unlink(path) == 0);
     h = open_now();
     NEED(h);

@@ -544,6 +544,27 @@ static size_t path_of(keytree *kt, keytree_node node, kt_ref *refs, uint8_t (*wh
     return n;
 }
 
+/* A holder that tries one key, whatever the epoch. */
+typedef struct { root_holder holder; const uint8_t *key; } trial;
+static result trial_open(root_holder *h, uint64_t epoch, bytes associated, bytes sealed, buf *out)
+{
+    (void)epoch;
+    return seal_open(((trial *)h)->key, associated, sealed, out);
+}
+static const root_holder_ops TRIAL = {.open = trial_open};
+
+static void root_key_of(const house *h, int epoch, uint8_t key[KEY_BYTES])
+{
+    char file[400];
+    buf content;
+    buf_init(&content, KEY_BYTES);
+    snprintf(file, sizeof file, "%s/root.%d", h->root, epoch);
+    CHECK_OK(file_read(file, KEY_BYTES, &content));
+    CHECK(content.size == KEY_BYTES);
+    if (content.size == KEY_BYTES) memcpy(key, content.data, KEY_BYTES);
+    buf_free(&content);
+}
+
 /* Whoever holds the old disk, the new disk and RK_(e+1): tries every key on the old path. */
 static void nothing_new_opens_the_old_path(void)
 {
@@ -569,14 +590,19 @@ static void nothing_new_opens_the_old_path(void)
     for (size_t i = 0; i < depth; i++)                       /* the control */
         CHECK_OK(kt_page_unseal(pages.data + (path[i].page - 1) * KT_SLOT_BYTES, path[i].page,
                                 where[i][0], where[i][1], path[i].key, page));
-    CHECK_OK(kt_head_unseal(buf_bytes(&head), 1, h.kt->now->root_key, &opened));
+    uint8_t root_key[KEY_BYTES];
+    trial one = {.holder = {.ops = &TRIAL}, .key = root_key};
+    root_key_of(&h, 1, root_key);
+    CHECK_OK(kt_head_unseal(buf_bytes(&head), 1, &one.holder, &opened));
     CHECK_OK(erase(h.kt, &target, 1));
     ring all = {0};
-    ring_add(&all, h.kt->now->root_key);
+    root_key_of(&h, 2, root_key);
+    ring_add(&all, root_key);
     ring_collect(h.kt, &h.kt->now->head.root, 0, 0, &all);
     CHECK(all.count > 500);
     for (size_t k = 0; k < all.count; k++) {
-        CHECK(!is_ok(kt_head_unseal(buf_bytes(&head), 1, all.keys[k], &opened)));
+        one.key = all.keys[k];
+        CHECK(!is_ok(kt_head_unseal(buf_bytes(&head), 1, &one.holder, &opened)));
         for (size_t i = 0; i < depth; i++) {
             const uint8_t *slot = pages.data + (path[i].page - 1) * KT_SLOT_BYTES;
             CHECK(!is_ok(kt_page_unseal(slot, path[i].page, where[i][0], where[i][1],
@@ -712,33 +738,42 @@ static void swapped_slots(void)
 }
 
 /* ---- failing media ---- */
-typedef struct { root_holder holder; root_holder *inner; int fail_create, fail_destroy; } failing;
+typedef struct { root_holder holder; root_holder *inner; int fail_create, fail_destroy, fail_open; } failing;
 
 static result f_create(root_holder *h, uint64_t epoch)
 {
     failing *f = (failing *)h;
-    return f->fail_create ? fail(E_UNAVAILABLE, "full") : f->inner->ops->create(f->inner, epoch);
+    return f->fail_create ? fail(E_UNAVAILABLE, "full") : root_create(f->inner, epoch);
 }
-static result f_read(root_holder *h, uint64_t epoch, uint8_t key[KEY_BYTES])
+static result f_seal(root_holder *h, uint64_t epoch, bytes associated, bytes plain, buf *out)
 {
-    return ((failing *)h)->inner->ops->read(((failing *)h)->inner, epoch, key);
+    return root_seal(((failing *)h)->inner, epoch, associated, plain, out);
+}
+/* 3: does not come back from destroying. */
+static result f_open(root_holder *h, uint64_t epoch, bytes associated, bytes sealed, buf *out)
+{
+    if (((failing *)h)->fail_open) return fail(E_UNAVAILABLE, "gone");
+    return root_open(((failing *)h)->inner, epoch, associated, sealed, out);
 }
 /* 1: fails and nothing happened; 2: fails after having destroyed. */
 static result f_destroy(root_holder *h, uint64_t epoch)
 {
     failing *f = (failing *)h;
-    uint8_t key[KEY_BYTES];
-    bool counts = f->fail_destroy && epoch == 1 && is_ok(f_read(h, epoch, key));
-    if (counts && f->fail_destroy == 1) return fail(E_UNAVAILABLE, "cannot");
-    TRY(f->inner->ops->destroy(f->inner, epoch));
+    uint64_t epochs[3];
+    size_t count = 0;
+    bool counts = f->fail_destroy && epoch == 1 &&
+                  is_ok(root_epochs(f->inner, epochs, 3, &count)) && count > 0 && epochs[0] == 1;
+    f->fail_open = counts && f->fail_destroy == 3;
+    if (counts && f->fail_destroy != 2) return fail(E_UNAVAILABLE, "cannot");
+    TRY(root_destroy(f->inner, epoch));
     return counts ? fail(E_UNAVAILABLE, "cannot tell") : OK;
 }
 static result f_epochs(root_holder *h, uint64_t *out, size_t max, size_t *count)
 {
-    return ((failing *)h)->inner->ops->epochs(((failing *)h)->inner, out, max, count);
+    return root_epochs(((failing *)h)->inner, out, max, count);
 }
 static void f_close(root_holder *h) { (void)h; }
-static const root_holder_ops FAILING = {"file", f_create, f_read, f_destroy, f_epochs, f_close};
+static const root_holder_ops FAILING = {f_create, f_seal, f_open, f_destroy, f_epochs, f_close};
 
 static void holder_that_fails(void)
 {
@@ -747,7 +782,7 @@ static void holder_that_fails(void)
     memset(&h, 0, sizeof h);
     test_tmpdir(h.base);
     paths(&h);
-    failing f = {.holder = {&FAILING, NULL}};
+    failing f = {.holder = {.ops = &FAILING}};
     CHECK_OK(root_file_open(&f.inner, h.root, true));
     CHECK_OK(keytree_create(&h.kt, h.dir, NULL, &f.holder));
     NEED(h.kt != NULL);
@@ -764,6 +799,14 @@ static void holder_that_fails(void)
     CHECK_OK(keytree_open(&h.kt, h.dir, NULL, &f.holder));
     NEED(h.kt != NULL);
     CHECK_OK(keytree_secret(h.kt, doc(1, 100), secret));
+    f.fail_destroy = 3;                                      /* nobody knows: no more writes */
+    CHECK_FAILS(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1), E_UNAVAILABLE);
+    CHECK(!is_ok(add_docs(h.kt, 1, 101, 102)));
+    f.fail_open = 0;
+    keytree_close(&h.kt);
+    CHECK_OK(keytree_open(&h.kt, h.dir, NULL, &f.holder));
+    NEED(h.kt != NULL);
+    CHECK(keytree_epoch(h.kt) == 1);
     f.fail_destroy = 2;                                      /* dead all the same: it counts */
     CHECK_OK(erase(h.kt, (keytree_node[]){doc(1, 1)}, 1));
     CHECK(keytree_epoch(h.kt) == 2);
@@ -777,6 +820,27 @@ static void holder_that_fails(void)
 
 /* The folder of heads cannot be written: nothing acknowledged is lost, and it goes on
  * afterwards. */
+/* A crash between a temporary file and its rename: the next start takes it away, and nothing else. */
+static void leftovers_go(void)
+{
+    static const char *const LEFT[] = {"root/root.2.0011223344556677.tmp", "mirror/head.1.00aa.tmp",
+                                       "keytree/head.2.8899aabbccddeeff.tmp", "keytree/notes.txt"};
+    house h;
+    char path[600];
+    house_new(&h, true);
+    house_close(&h);
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", h.base, LEFT[i]);
+        CHECK_OK(file_write_atomic(path, bytes_str("left"), 0600));
+    }
+    CHECK_OK(house_open(&h, false, true));
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", h.base, LEFT[i]);
+        CHECK((access(path, F_OK) == 0) == (i == 3));
+    }
+    house_end(&h);
+}
+
 static void head_that_cannot_be_written(void)
 {
     house h;
@@ -884,6 +948,7 @@ int main(void)
     RUN(flipped_bits);
     RUN(swapped_slots);
     RUN(holder_that_fails);
+    RUN(leftovers_go);
     RUN(head_that_cannot_be_written);
     RUN(refusals);
     RUN(readers_beside_a_writer);

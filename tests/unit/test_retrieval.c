@@ -381,7 +381,7 @@ static void erasing_a_document(void)
                      for_one(h.ada));
     CHECK(observe(&h, &h.as_ada) != before);
     uint32_t chunks = 1;
-    CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &gone, 1));
+    CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &gone, 1, false, NULL, NULL));
     CHECK(observe(&h, &h.as_ada) == before);
     retrieval_input again = input_of("2", "Copper.", 2, for_one(h.ada));
     retrieval_stored stored;
@@ -414,7 +414,7 @@ static void erasing_an_owner(void)
     put(&h, h.team, "t", "The team's garden.", 1, for_one(h.team));
     uint64_t before = observe(&h, &h.as_bob);
     put(&h, h.bob, "b", "The river of bob.", 2, for_one(h.bob));
-    CHECK_OK(retrieval_fence(h.r, h.tenant, h.bob, NULL, 0));
+    CHECK_OK(retrieval_fence(h.r, h.tenant, h.bob, NULL, 0, false, NULL, NULL));
     CHECK(observe(&h, &h.as_bob) == before);
     retrieval_input again = input_of("b", "Copper.", 3, for_one(h.bob));
     retrieval_stored stored;
@@ -475,7 +475,7 @@ static void threads_and_fences(void)
     for (uint8_t i = 20; i < 40; i++)
         put(&h, i % 2 ? h.bob : h.ada, "w", "A river under the bridge.", i, for_one(i % 2 ? h.bob :
                                                                                     h.ada));
-    CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &x.gone, 1));
+    CHECK_OK(retrieval_fence(h.r, h.tenant, h.ada, &x.gone, 1, false, NULL, NULL));
     atomic_store(&x.fenced, true);
     for (uint8_t i = 40; i < 50; i++) put(&h, h.bob, "w", "A river.", i, for_one(h.bob));
     atomic_store(&x.stop, true);
