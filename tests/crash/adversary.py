@@ -58,9 +58,9 @@ class Theft:
                 user, document = ledger.there[n]
                 house.expect(actor.clients[user].get(document).decode() == matrix.text(n), "the text before")
                 actor.clients[user].search(n)
-            self.write("memory.before", b"".join(b for _, _, b in memory.read(h.process.pid)))
+            self.write("memory.before", memory.whole(h.process.pid))
             self.act(actor)
-            self.write("memory.after", b"".join(b for _, _, b in memory.read(h.process.pid)))
+            self.write("memory.after", memory.whole(h.process.pid))
         finally:
             h.kill()
         self.count = self.rebuild()
