@@ -1,13 +1,17 @@
 /* scanner: what a thief can read of erased documents, who holds every image of the data folder that ever was, the
  * root folder of now, and the memory of the server of now.
  *
- * usage: scanner DATA ROOT OUT DOCUMENT... -- [--image KEYTREE_DIR | --root FILE | --files FILE | --memory FILE]...
+ * usage: scanner --secrets DATA ROOT OUT DOCUMENT...
+ *        scanner DATA ROOT OUT DOCUMENT... -- [--image KEYTREE_DIR | --root FILE | --files FILE | --memory FILE]...
  *
  * DATA, ROOT: copies of before the erasure (they are opened, so changed). From them come the sealed values that are to
  * be read, and nothing else. Behind --: the thief's. Tried as key of every head, page and value: each root file, each
  * 32 bytes of memory (4-aligned) and files (8-aligned) that may be a key (at least 22 different bytes; a random key has
  * fewer once in 10^5). What a head or page that opens leads to is followed. OUT: the text recovered of all documents,
- * in their order; standard output: one JSON object of figures. Exit code 0 whatever was found. */
+ * in their order; standard output: one JSON object of figures. Exit code 0 whatever was found.
+ *
+ * --secrets: OUT is JSON, for residue.py to look for: of each document the hex of its secret, of its owner's, of the two
+ * keys derived from it, and of its vectors (f32, as stored). */
 #include "retrieval/keytree_private.h"
 #include "retrieval/store_record.h"
 
@@ -23,8 +27,14 @@
 enum { DOCUMENTS_MAX = 64, VALUES_MAX = 4096, NONCE_BYTES = 24, DIMENSIONS_MAX = 4096, FILE_MAX = 1 << 30,
        DISTINCT_LEAST = 22, HEAD_PLAIN_BYTES = 8 * 3 + KT_REF_BYTES };
 
-typedef struct { uint8_t ad[128]; size_t ad_size; char kind; uint32_t number; bytes sealed; bool open; buf text; } value;
-typedef struct { id128 tenant, owner, id; bool found; value *values; size_t count; } document;
+typedef struct { uint8_t ad[128]; size_t ad_size; char kind; uint32_t number; bytes sealed; bool open; buf text, vector; } value;
+typedef struct {
+    id128 tenant, owner, id;
+    uint8_t secret[KEY_BYTES], owner_secret[KEY_BYTES];
+    bool found;
+    value *values;
+    size_t count;
+} document;
 typedef struct { uint64_t number; bytes sealed; bool open; } part;       /* a head (epoch) or a page */
 typedef struct { part *items; size_t count, capacity; } parts;
 
@@ -104,6 +114,7 @@ static bool value_take(kv_txn *txn, const uint8_t index[KEY_BYTES], document *d,
     *v = (value){.kind = kind, .number = number, .sealed = keep(got)};
     v->ad_size = associated(d, kind, number, version, v->ad);
     buf_init(&v->text, FILE_MAX);
+    buf_init(&v->vector, FILE_MAX);
     return true;
 }
 
@@ -159,6 +170,8 @@ static void documents_find(const char *data, const char *root)
                 doc->tenant = tenants.ids[t];
                 doc->owner = owners.ids[o];
                 doc->found = true;
+                memcpy(doc->secret, secret, KEY_BYTES);
+                must(keytree_secret(kt, keytree_owner(doc->tenant, doc->owner), doc->owner_secret));
                 values_collect(kt, data, doc);
             }
     }
@@ -198,6 +211,7 @@ static void value_try(value *v, const uint8_t key[KEY_BYTES])
             if (dimensions <= DIMENSIONS_MAX) {
                 must(store_chunk_decode(buf_bytes(&plain), dimensions, vector, &chunk));
                 buf_append(&v->text, chunk.text.data, chunk.text.size);
+                buf_append(&v->vector, vector, dimensions * sizeof *vector);
             }
         }
     }
@@ -363,13 +377,59 @@ static void report(const char *out)
            (unsigned long long)pages_opened, (unsigned long long)values_opened);
 }
 
+static void hex_put(buf *out, const char *name, bytes b)
+{
+    buf_printf(out, "\"%s\":\"", name);
+    for (size_t i = 0; i < b.size; i++) buf_printf(out, "%02x", b.data[i]);
+    buf_append_str(out, "\"");
+}
+
+static void secrets_tell(const char *out)
+{
+    buf text;
+    buf_init(&text, FILE_MAX);
+    buf_append_str(&text, "[");
+    for (size_t i = 0; i < document_count; i++) {
+        document *d = &documents[i];
+        uint8_t key[KEY_BYTES];
+        document_try(d, d->secret, true);
+        buf_append_str(&text, i == 0 ? "{" : ",{");
+        hex_put(&text, "secret", bytes_of(d->secret, KEY_BYTES));
+        key_derive(d->secret, "header", bytes_of(NULL, 0), key);
+        buf_append_str(&text, ",");
+        hex_put(&text, "header_key", bytes_of(key, KEY_BYTES));
+        key_derive(d->secret, "chunk", bytes_of(NULL, 0), key);
+        buf_append_str(&text, ",");
+        hex_put(&text, "chunk_key", bytes_of(key, KEY_BYTES));
+        buf_append_str(&text, ",");
+        hex_put(&text, "owner_secret", bytes_of(d->owner_secret, KEY_BYTES));
+        for (size_t v = 0; v < d->count; v++) {
+            char name[32];
+            if (!d->values[v].open) must(fail(E_DATA_LOSS, "a value does not open with its own key"));
+            if (d->values[v].kind != 'c') continue;
+            snprintf(name, sizeof name, "vector%u", d->values[v].number);
+            buf_append_str(&text, ",");
+            hex_put(&text, name, buf_bytes(&d->values[v].vector));
+        }
+        buf_append_str(&text, "}");
+    }
+    buf_append_str(&text, "]");
+    must(file_write_atomic(out, buf_bytes(&text), 0600));
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 6) return 2;
+    bool secrets = strcmp(argv[1], "--secrets") == 0;
+    if (secrets) argv++, argc--;
     int a = 4;
     for (; a < argc && strcmp(argv[a], "--") != 0 && document_count < DOCUMENTS_MAX; a++)
         must(id_parse(argv[a], &documents[document_count++].id));
     documents_find(argv[1], argv[2]);
+    if (secrets) {
+        secrets_tell(argv[3]);
+        return 0;
+    }
     for (int pass = 0; pass < 2; pass++)             /* the images first: keys are tried on all of them */
         for (int i = a + 1; i + 1 < argc; i += 2) {
             bool image = strcmp(argv[i], "--image") == 0;
