@@ -12,6 +12,7 @@ them in memory, and finds in a file what is planted there; mutants.py runs this 
 --where: the bytes around what was found.
 """
 import argparse
+import bisect
 import binascii
 import glob
 import json
@@ -69,11 +70,37 @@ class Needles:
         for code, name in (("I", "32-bit"), ("Q", "64-bit"), ("H", "16-bit")):
             self.add("token ids", name, struct.pack(f"<{len(ids)}{code}", *ids))
 
-    def seek(self, place, content, found):
-        for kind, what, needle in self.all:
-            at = content.find(needle)
-            if at >= 0:
-                found.append((kind, what, place, content[max(0, at - 96):at + 160]))
+
+class Seeker:
+    """Looks for all needles in what it is given, piece by piece, when found() is called."""
+
+    def __init__(self, world, needles, folder):
+        self.world, self.needles, self.folder = world, needles, folder
+        self.pieces, self.size = [], 0              # (offset, place)
+        self.out = open(os.path.join(folder, "sought"), "w+b")
+
+    def add(self, place, content):
+        self.pieces.append((self.size, place))
+        self.out.write(content + bytes(128))
+        self.size += len(content) + 128
+
+    def found(self):
+        """[(kind, what, place, the bytes around)]: of each needle one place per kind of places."""
+        hay, names = self.out.name, self.out.name + ".needles"
+        self.out.flush()
+        with open(names, "w") as f:
+            f.write("".join(n.hex() + "\n" for _, _, n in self.needles.all))
+        done = subprocess.run([self.world.find("crash_seek"), names, hay], stdout=subprocess.PIPE, check=True, timeout=120)
+        out = []
+        for line in done.stdout.decode().splitlines():
+            number, _, at = map(int, line.split())
+            kind, what, _ = self.needles.all[number]
+            place = self.pieces[bisect.bisect_right(self.pieces, (at, chr(0x10ffff))) - 1][1]
+            self.out.seek(max(0, at - 96))
+            out.append((kind, what, place, self.out.read(256)))
+        self.out.close()
+        os.unlink(hay)
+        return out
 
 
 def wordpieces(folder, word):
@@ -93,44 +120,32 @@ def wordpieces(folder, word):
 
 
 # ---- where it is sought ------------------------------------------------------------------------------------
-def seek_files(needles, folders, found):
-    """Files as they are read, holes too. How many bytes."""
-    total = 0
+def seek_files(seeker, folders):
+    """Files as they are read, holes too, and their names."""
     for folder in folders:
         for where, _, names in os.walk(folder):
             for name in names:
                 with open(os.path.join(where, name), "rb") as f:
-                    content = f.read()
-                total += len(content)
-                needles.seek(os.path.join(where, name), content + name.encode(), found)
-    return total
+                    seeker.add(os.path.join(where, name), f.read() + name.encode())
 
 
-def seek_descriptors(needles, pid, found):
+def seek_descriptors(seeker, pid):
     """Files that are open and have no name any more."""
-    total = 0
     for member in memory.family(pid):
         for path in glob.glob(f"/proc/{member}/fd/*"):
             try:
-                if not os.readlink(path).endswith(" (deleted)"):
-                    continue
-                with open(path, "rb") as f:
-                    content = f.read()
+                if os.readlink(path).endswith(" (deleted)"):
+                    with open(path, "rb") as f:
+                        seeker.add(f"open file {os.readlink(path)}", f.read())
             except OSError:
                 continue
-            total += len(content)
-            needles.seek(f"open file {os.readlink(path)}", content, found)
-    return total
 
 
-def seek_memory(needles, pid, found):
-    total = 0
+def seek_memory(seeker, pid):
     for number, member in enumerate(memory.family(pid)):
         who = "keeper" if number else "server"
         for address, name, piece in memory.read(member):
-            total += len(piece)
-            needles.seek(f"{who}'s memory, {name or 'anonymous'} {address:x}", piece, found)
-    return total
+            seeker.add(f"{who}'s memory, {name or 'anonymous'} {address:x}", piece)
 
 
 def describe(found):
@@ -243,15 +258,23 @@ class Life:
                 client.list()
                 client.stats()
 
-    def everything(self):
+    def look(self, everything=True):
         """(what is found, bytes of files, bytes of memory)."""
-        found = []
         h = self.house
-        files = seek_files(self.needles, [h.data, h.root, self.mirror], found)
-        files += seek_descriptors(self.needles, h.process.pid, found)
-        with open(h.log, "rb") as f:
-            self.needles.seek("log", f.read(), found)
-        return found, files, seek_memory(self.needles, h.process.pid, found)
+        seeker = Seeker(h.world, self.needles, self.scene.folder)
+        if everything:
+            seek_files(seeker, [h.data, h.root, self.mirror])
+            seek_descriptors(seeker, h.process.pid)
+            with open(h.log, "rb") as f:
+                seeker.add("log", f.read())
+        files = seeker.size
+        seek_memory(seeker, h.process.pid)
+        return seeker.found(), files, seeker.size - files
+
+    def look_at_files(self):
+        seeker = Seeker(self.house.world, self.needles, self.scene.folder)
+        seek_files(seeker, [self.house.data, self.house.root, self.mirror])
+        return seeker.found()
 
 
 def house_subject(town, words):
@@ -267,22 +290,21 @@ def residue(scene):
     # Control: the documents are there, and one is on its way to somebody who does not read on.
     call = life.town.ada.documents.Get(life.house.world.pb.GetRequest(id=life.documents["long"]), timeout=house.CALL_S)
     next(call)
-    found, _, _ = life.everything()
-    kinds = {kind for kind, _, place, _ in found if "memory" in place}
+    kinds = {kind for kind, _, _, _ in life.look(everything=False)[0]}
     for kind in ("text", "paths", "vectors", "the user's name", "bearer token"):
         house.expect(kind in kinds, f"control: {kind} not found in memory before the erasure, only {sorted(kinds)}")
-    house.expect(any(k == "root key of before" and life.house.root in p for k, _, p, _ in found),
+    house.expect(any(k == "root key of before" and life.house.root in p for k, _, p, _ in life.look_at_files()),
                  "control: the root key is not found in the root folder before the erasure")
     list(call)
     planted = os.path.join(life.house.data, "planted")
     with open(planted, "wb") as f:
         f.seek(1 << 20)
         f.write(life.word["plan"].encode())
-    house.expect(any(p == planted for _, _, p, _ in life.everything()[0]), "control: a planted word is not found")
+    house.expect(any(p == planted for _, _, p, _ in life.look_at_files()), "control: a planted word is not found")
     os.unlink(planted)
     life.erase()
     life.go_on()
-    found, files, size = life.everything()
+    found, files, size = life.look()
     print(f"# seed {OPTIONS.seed}: {len(life.needles.all)} needles in {files >> 10} KiB of files and {size >> 20} MiB of"
           f" memory; found: {describe(found) or 'nothing'}", flush=True)
     house.expect(not found, f"left behind: {describe(found)}")
