@@ -1,7 +1,9 @@
 /* The only callers of the C allocator. Out of memory aborts: nothing above can go on sensibly, and
  * what was acknowledged is on disk. */
 #include "base.h"
+#include "mutant.h"
 
+#include <alloca.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +45,11 @@ char *mem_strdup(const char *s)
     char *copy = mem_alloc(n);
     memcpy(copy, s, n);
     return copy;
+}
+
+__attribute__((noinline)) void stack_wipe(size_t size)
+{
+    if (!MUTANT(stack_unwiped)) mem_wipe(alloca(size), size);
 }
 
 void mem_wipe(void *p, size_t size)

@@ -6,7 +6,10 @@
 #include <string.h>
 
 enum { NONCE = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES,
-       TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES, PREFIX = 4 };
+       TAG = crypto_aead_xchacha20poly1305_ietf_ABYTES, PREFIX = 4,
+       STACK_BYTES = 8192, HASH_STACK_BYTES = 4096 };
+/* STACK_BYTES: what libsodium leaves of a key below us, and the dynamic linker, which saves the vector registers
+ * there when it binds a function on its first call. */
 _Static_assert(NONCE == 24 && TAG == 16, "the sealed layout on disk");
 _Static_assert(KEY_BYTES == crypto_aead_xchacha20poly1305_ietf_KEYBYTES, "key size");
 _Static_assert(SIGN_SECRET_BYTES == crypto_sign_SECRETKEYBYTES, "secret key size");
@@ -39,6 +42,7 @@ result seal_value(const uint8_t key[KEY_BYTES], bytes associated, bytes plain, b
     unsigned long long wrote = 0;
     int rc = crypto_aead_xchacha20poly1305_ietf_encrypt(body, &wrote, body, padded, associated.data,
                                                         associated.size, NULL, at, key);
+    stack_wipe(STACK_BYTES);
     ASSERT(rc == 0 && wrote == padded + TAG);
     return OK;
 }
@@ -71,6 +75,7 @@ result seal_open(const uint8_t key[KEY_BYTES], bytes associated, bytes sealed, b
                                                    sealed.data, key) != 0)
         r = fail(E_DATA_LOSS, "a sealed value does not authenticate");
     else r = unpad(padded, (size_t)wrote, out);
+    stack_wipe(STACK_BYTES);
     mem_wipe(padded, size);
     mem_free(padded);
     return r;
@@ -85,6 +90,7 @@ static void hash(const uint8_t *key, const char *word, bytes data, uint8_t out[H
     if (data.size > 0) rc |= crypto_generichash_update(&state, data.data, data.size);
     rc |= crypto_generichash_final(&state, out, HASH_BYTES);
     mem_wipe(&state, sizeof state);
+    if (key != NULL) stack_wipe(HASH_STACK_BYTES);
     ASSERT(rc == 0);
 }
 
@@ -109,6 +115,7 @@ void sign_keypair(uint8_t public_key[SIGN_PUBLIC_BYTES], uint8_t secret_key[SIGN
 {
     sodium_ready();
     int rc = crypto_sign_keypair(public_key, secret_key);
+    stack_wipe(STACK_BYTES);
     ASSERT(rc == 0);
 }
 
@@ -117,6 +124,7 @@ void sign_detached(const uint8_t secret_key[SIGN_SECRET_BYTES], bytes message,
 {
     sodium_ready();
     int rc = crypto_sign_detached(signature, NULL, message.data, message.size, secret_key);
+    stack_wipe(STACK_BYTES);
     ASSERT(rc == 0);
 }
 

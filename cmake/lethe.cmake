@@ -20,6 +20,16 @@ function(lethe_library name)
   target_link_libraries(lethe_${name} PRIVATE ${A_PRIVATE})
 endfunction()
 
+# lethe_wipes_freed(PROGRAM): what the program and its libraries free is wiped; see base/free_wipes.c.
+function(lethe_wipes_freed program)
+  if(NOT LETHE_SANITIZE)
+    target_sources(${program} PRIVATE ${CMAKE_SOURCE_DIR}/base/free_wipes.c)
+    foreach(name free realloc reallocarray)
+      target_link_options(${program} PRIVATE -Wl,--export-dynamic-symbol=${name})
+    endforeach()
+  endif()
+endfunction()
+
 # lethe_test(NAME LINK lib...): tests/unit/test_NAME.c, run by ctest; prints TAP.
 function(lethe_test name)
   cmake_parse_arguments(A "" "" "LINK" ${ARGN})

@@ -50,6 +50,8 @@ static const setting settings[] = {
     U32("threads_max", threads_max, 4, 16384, 512, "calls in progress, all principals together"),
     U32("message_max_bytes", message_max_bytes, 65536, 64 * MIB, 4 * MIB, "one gRPC message"),
     U32("keepalive_ms", keepalive_ms, 1000, 7200000, 120000, "keepalive ping interval"),
+    U32("connection_age_ms", connection_age_ms, 1000, 86400000, 900000,
+        "age at which a connection is replaced by a new one; its calls end first"),
     U32("grace_ms", grace_ms, 0, 600000, 10000, "time that calls get to end at shutdown"),
     U32("stores_open_max", stores_open_max, 1, 100000, 128, "stores open (and in memory) at once"),
     U64("document_max_bytes", document_max_bytes, 1024, GIB, 64 * MIB, "one document"),

@@ -20,7 +20,7 @@ typedef struct {
     char embedder[CONFIG_PATH_MAX];        /* static embedder */
     char listen[256];
     bool plaintext;                        /* no TLS; loopback or unix socket only */
-    uint32_t threads_max, message_max_bytes, keepalive_ms, grace_ms;
+    uint32_t threads_max, message_max_bytes, keepalive_ms, connection_age_ms, grace_ms;
     uint32_t stores_open_max;
     uint64_t document_max_bytes, store_max_bytes;
     acl_quota quota;                       /* of a principal that has none of its own */

@@ -124,6 +124,7 @@ static result serve(house *h)
         .threads_max = c->threads_max,
         .message_max_bytes = c->message_max_bytes,
         .keepalive_ms = c->keepalive_ms,
+        .connection_age_ms = c->connection_age_ms,
         .services = service_names,
         .descriptor_set = bytes_of(lethe_descriptor_set, lethe_descriptor_set_size),
     };

@@ -112,6 +112,8 @@ static result message_take(grpc_byte_buffer *message, buf *out)
         grpc_slice slice;
         while (grpc_byte_buffer_reader_next(&r, &slice)) {
             buf_append(out, GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice));
+            /* It is a part of the connection's read buffer, which gRPC keeps until it is full. */
+            mem_wipe(GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice));
             grpc_slice_unref(slice);
         }
         grpc_byte_buffer_reader_destroy(&r);
@@ -590,6 +592,7 @@ static grpc_server *core_make(const rpc_server *s, const rpc_server_options *o)
     args_common(&a, s->message_max_bytes);
     uint32_t keepalive_ms = o->keepalive_ms ? o->keepalive_ms : KEEPALIVE_DEFAULT_MS;
     arg_number(&a, GRPC_ARG_KEEPALIVE_TIME_MS, keepalive_ms);
+    if (o->connection_age_ms > 0) arg_number(&a, GRPC_ARG_MAX_CONNECTION_AGE_MS, o->connection_age_ms);
     arg_number(&a, GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
     arg_number(&a, GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, PING_INTERVAL_MIN_MS);
     arg_number(&a, GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, HANDSHAKE_MS);

@@ -26,6 +26,7 @@ typedef struct {
     uint32_t threads_max;           /* calls in progress; past it UNAVAILABLE. 0: 512 */
     uint32_t message_max_bytes;     /* 0: 4 MiB, receive and send */
     uint32_t keepalive_ms;          /* 0: 120,000 */
+    uint32_t connection_age_ms;     /* then a client is asked to connect anew; its calls go on. 0: never */
     /* For health: services reported SERVING besides "" (borrowed, NULL-terminated list). */
     const char *const *services;
     bytes descriptor_set;           /* FileDescriptorSet with imports, for reflection, or empty */

@@ -4,7 +4,8 @@
 #include <pthread.h>
 #include <time.h>
 
-enum { POOL_IDLE_SECONDS = 20 };
+/* POOL_STACK_BYTES: what a call may have left on its stack below this, wiped after each. */
+enum { POOL_IDLE_SECONDS = 20, POOL_STACK_BYTES = 64 << 10 };
 
 typedef struct worker worker;
 struct worker {
@@ -76,6 +77,7 @@ static void *worker_main(void *arg)
     do {
         pthread_mutex_unlock(&pool->mutex);
         w->fn(w->arg);
+        stack_wipe(POOL_STACK_BYTES);
         pthread_mutex_lock(&pool->mutex);
         w->state = WORKER_IDLE;
         w->next_idle = pool->idle;

@@ -58,6 +58,7 @@ void *mem_realloc(void *p, size_t size);
 void mem_free(void *p);                                  /* NULL is fine */
 char *mem_strdup(const char *s);
 void mem_wipe(void *p, size_t size);                     /* not optimised away */
+void stack_wipe(size_t size);    /* below the caller's frame, where what it called has left its own */
 
 /* Guarded, locked, dump-excluded memory for keys (libsodium). Freed memory is wiped. If locking
  * fails (RLIMIT_MEMLOCK) a warning is logged once and the memory is still guarded. */

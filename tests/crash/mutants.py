@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The crash matrix must see each of these broken variants at the operation named, and nothing there without.
-Prints TAP.
+"""The crash matrix must see each of these broken variants at the operation named, and nothing there without; the thief
+must read under those of theirs. Prints TAP.
 
 usage: tests/crash/mutants.py BUILD      (a build with LETHE_MUTANTS=ON)
 """
@@ -18,17 +18,24 @@ MATRIX = {
     "intent_dropped_early": ("put_and_erase:unlink@intents+2", 0, "no erasure of it is on record"),
     "store_torn": ("replace_and_share:create@stores#4+2", 8, "is lost|DATA_LOSS|does not start"),
 }
+# name: (script, its arguments, what it must complain of)
+OTHERS = {
+    "erase_keeps_root": ("adversary.py", ["document"], "values of the erased open"),
+}
 
 
-def matrix(build, name, case, images):
+def script(build, name, file, *arguments):
     env = dict(os.environ)
     env.pop("LETHE_MUTANT", None)
     if name:
         env["LETHE_MUTANT"] = name
-    done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, "matrix.py"), build, "--case", case, "--images",
-                           str(images), "--double", "0"],
+    done = subprocess.run(["/usr/bin/python3", os.path.join(HERE, file), build, *arguments],
                           env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
     return done.returncode, done.stdout.decode(errors="replace")
+
+
+def matrix(build, name, case, images):
+    return script(build, name, "matrix.py", "--case", case, "--images", str(images), "--double", "0")
 
 
 def main():
@@ -47,6 +54,10 @@ def main():
                f"the crash matrix catches {name}", output)
         code, output = matrix(build, "", case, images)
         report(code == 0, f"nothing at {case} without {name}", output)
+    for name, (file, arguments, pattern) in OTHERS.items():
+        code, output = script(build, name, file, *arguments)
+        report(code != 0 and re.search(r"# wrong: .*(" + pattern + ")", output) is not None,
+               f"{file} catches {name}", output)
     print(f"1..{number}")
 
 

@@ -1,0 +1,323 @@
+#!/usr/bin/python3
+"""What an erasure leaves behind, looked for byte by byte where it could be: in every file, in the log, in the memory of
+the server and of its keeper. Prints TAP.
+
+usage: tests/crash/residue.py BUILD [--seed S] [--where]
+
+Documents and a user with invented words are put, shared, read, searched for and asked about, and then erased. Sought
+after the receipt, and after some requests of others: the text and the paths (UTF-8, lower case, UTF-16), token ids of
+the text, vectors (f32 and f16, as stored and scaled to length 1), the keys of the documents, of the user and the
+root key of before, the user's name and bearer token. Controls: while the documents are there the same search finds
+them in memory, and finds in a file what is planted there; mutants.py runs this with a free() that does not wipe.
+--where: the bytes around what was found.
+"""
+import argparse
+import bisect
+import binascii
+import glob
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
+sys.path.insert(0, HERE)
+import house  # noqa: E402
+import memory  # noqa: E402
+
+LETTERS = "bcdfghjkmnpqrtvwxz"
+OPTIONS = argparse.Namespace(seed=1, where=False)
+
+
+# ---- what is sought ----------------------------------------------------------------------------------------
+class Needles:
+    """[(kind, what, bytes)]. A kind is judged as one."""
+
+    def __init__(self):
+        self.all = []
+
+    def add(self, kind, what, needle):
+        if len(needle) >= 8 and needle.count(0) < len(needle):
+            self.all.append((kind, what, bytes(needle)))
+
+    def words(self, kind, word):
+        for what, w in (("", word), ("lower case ", word.lower()), ("upper case ", word.upper())):
+            self.add(kind, what + "UTF-8", w.encode())
+            self.add(kind, what + "UTF-16", w.encode("utf-16le"))
+
+    def vector(self, raw):
+        """Eight neighbouring dimensions are enough to know it by, at three places."""
+        values = struct.unpack(f"<{len(raw) // 4}f", raw)
+        length = sum(v * v for v in values) ** 0.5 or 1.0
+        for scaled, factor in (("as stored", 1.0), ("of length 1", 1 / length)):
+            for code, name in (("f", "f32"), ("e", "f16")):
+                for at in (0, len(values) // 2, len(values) - 8):
+                    piece = [v * factor for v in values[at:at + 8]]
+                    if sum(map(bool, piece)) >= 6:
+                        self.add("vectors", f"{name} {scaled}", struct.pack(f"<8{code}", *piece))
+
+    def key(self, kind, what, key):
+        self.add(kind, what + ", first half", key[:len(key) // 2])
+        self.add(kind, what + ", second half", key[len(key) // 2:])
+
+    def token_ids(self, ids):
+        for code, name in (("I", "32-bit"), ("Q", "64-bit"), ("H", "16-bit")):
+            self.add("token ids", name, struct.pack(f"<{len(ids)}{code}", *ids))
+
+
+class Seeker:
+    """Looks for all needles in what it is given, piece by piece, when found() is called."""
+
+    def __init__(self, world, needles, folder):
+        self.world, self.needles, self.folder = world, needles, folder
+        self.pieces, self.size = [], 0              # (offset, place)
+        self.out = open(os.path.join(folder, "sought"), "w+b")
+
+    def add(self, place, content):
+        self.pieces.append((self.size, place))
+        self.out.write(content + bytes(128))
+        self.size += len(content) + 128
+
+    def found(self):
+        """[(kind, what, place, the bytes around)]: of each needle one place per kind of places."""
+        hay, names = self.out.name, self.out.name + ".needles"
+        self.out.flush()
+        with open(names, "w") as f:
+            f.write("".join(n.hex() + "\n" for _, _, n in self.needles.all))
+        done = subprocess.run([self.world.find("crash_seek"), names, hay], stdout=subprocess.PIPE, check=True, timeout=120)
+        out = []
+        for line in done.stdout.decode().splitlines():
+            number, _, at = map(int, line.split())
+            kind, what, _ = self.needles.all[number]
+            place = self.pieces[bisect.bisect_right(self.pieces, (at, chr(0x10ffff))) - 1][1]
+            self.out.seek(max(0, at - 96))
+            out.append((kind, what, place, self.out.read(256)))
+        self.out.close()
+        os.unlink(hay)
+        return out
+
+
+def wordpieces(folder, word):
+    """The ids that the embedder's tokenizer gives one lower-case word: the longest piece first."""
+    with open(os.path.join(folder, "tokenizer.json"), encoding="utf-8") as f:
+        vocabulary = json.load(f)["model"]["vocab"]
+    ids, at = [], 0
+    while at < len(word):
+        end = len(word)
+        while end > at and ("##" if at else "") + word[at:end] not in vocabulary:
+            end -= 1
+        if end == at:
+            return []
+        ids.append(vocabulary[("##" if at else "") + word[at:end]])
+        at = end
+    return ids
+
+
+# ---- where it is sought ------------------------------------------------------------------------------------
+def seek_files(seeker, folders):
+    """Files as they are read, holes too, and their names."""
+    for folder in folders:
+        for where, _, names in os.walk(folder):
+            for name in names:
+                with open(os.path.join(where, name), "rb") as f:
+                    seeker.add(os.path.join(where, name), f.read() + name.encode())
+
+
+def seek_descriptors(seeker, pid):
+    """Files that are open and have no name any more."""
+    for member in memory.family(pid):
+        for path in glob.glob(f"/proc/{member}/fd/*"):
+            try:
+                if os.readlink(path).endswith(" (deleted)"):
+                    with open(path, "rb") as f:
+                        seeker.add(f"open file {os.readlink(path)}", f.read())
+            except OSError:
+                continue
+
+
+def seek_memory(seeker, pid):
+    for number, member in enumerate(memory.family(pid)):
+        who = "keeper" if number else "server"
+        for address, name, piece in memory.read(member):
+            seeker.add(f"{who}'s memory, {name or 'anonymous'} {address:x}", piece)
+
+
+def describe(found):
+    kinds = {}
+    for kind, what, place, around in found:
+        kinds.setdefault(kind, []).append(f"{what} in {os.path.basename(place)}")
+        if OPTIONS.where:
+            print(f"# {kind}, {what}, {place}: {around!r}", flush=True)
+    return "; ".join(f"{kind} ({len(places)}: {', '.join(sorted(set(places))[:4])})"
+                     for kind, places in sorted(kinds.items()))
+
+
+# ---- the town whose documents go ---------------------------------------------------------------------------
+class Life:
+    def __init__(self, scene, *options):
+        self.scene, self.rng = scene, random.Random(OPTIONS.seed)
+        self.mirror = scene.path("mirror")
+        os.mkdir(self.mirror, 0o700)
+        self.options = ["--log-level", "0", "--tokens-max", "65536", "--quota-tokens-per-minute", "0", "--model-threads", "1",
+                        "--model", scene.model(d_model=64, layers=2), *options]
+        self.town = scene.town("--keytree-mirror", self.mirror, *self.options)
+        self.house = self.town.house
+        self.needles, self.documents = Needles(), {}
+        # A start of its own for each document's words: one search finds any of them.
+        self.word = {n: self.invent() for n in ("plan", "diary", "long", "path", "user")}
+        self.word["user"] = self.word["user"].lower()            # names are
+        self.fill()
+
+    def invent(self):
+        return "".join(self.rng.choice(LETTERS + LETTERS.upper()) for _ in range(12))
+
+    def text(self, name, sentences=12):
+        rng, word = random.Random(f"{OPTIONS.seed} {name}"), self.word[name]
+        return " ".join(f"The {rng.choice(('crane', 'pump', 'buoy'))} {word}{n} is kept by {word}{n + 7} until the "
+                        f"{rng.choice(('winter', 'flood', 'audit'))} of {word}{n + 3}." for n in range(sentences))
+
+    def fill(self):
+        t = self.town
+        t.add_user(self.word["user"])
+        self.eve = getattr(t, self.word["user"])
+        t.ada.store("kept", "The lantern at the north pier is oiled on Mondays.", share=["user:bob"])
+        t.bob.store("kept too", "The signal mast carries three lamps.", share=["group:oncall"])
+        self.documents["plan"] = t.ada.store(self.word["path"] + "/plan", self.text("plan"),
+                                             share=["user:bob", "group:garden"])
+        self.documents["long"] = t.ada.store("long", self.text("long", 6000))
+        self.documents["diary"] = self.eve.store(self.word["path"] + "/diary", self.text("diary"), share=["user:ada"])
+
+    def use(self):
+        """Everything that brings the documents into memory."""
+        t = self.town
+        for client, name in ((t.ada, "plan"), (t.bob, "plan"), (t.cay, "plan"), (self.eve, "diary"), (t.ada, "diary")):
+            document = self.documents[name]
+            house.expect(client.get(document).decode() == self.text(name), f"{name} is not what was put")
+            question = f"Who keeps {self.word[name]}3?"
+            house.expect(any(h.document == document for h in client.search(question)), f"{name} is not found")
+            client.ask(question, max_tokens=8)
+            client.ask(question, max_tokens=8, order=2)
+            client.list()
+        house.expect(t.ada.get(self.documents["long"]).decode() == self.text("long", 6000), "long is not what was put")
+        t.ada.erasure.FindSubject(house_subject(t, self.word["plan"] + "3"), timeout=house.CALL_S)
+
+    def learn(self):
+        """Keys and vectors, from a copy of the folder and the root key of now."""
+        copy = self.scene.path("copy")
+        for suffix in ("", ".root"):
+            shutil.copytree(self.house.data + suffix, copy + suffix)
+        out = self.scene.path("secrets")
+        subprocess.run([self.house.world.find("crash_scanner"), "--secrets", copy, copy + ".root", out,
+                        *self.documents.values()], check=True, timeout=120)
+        with open(out) as f:
+            secrets = json.load(f)
+        for name, s in zip(self.documents, secrets):
+            for kind, content in s.items():
+                raw = binascii.unhexlify(content)
+                if kind.startswith("vector"):
+                    if name != "long" or kind in ("vector0", "vector7"):
+                        self.needles.vector(raw)
+                elif kind != "owner_secret":
+                    self.needles.key("document keys", f"{name}'s {kind}", raw)
+                elif name == "diary":
+                    self.needles.key("the user's key", kind, raw)
+        for path in glob.glob(copy + ".root/root.*"):
+            with open(path, "rb") as f:
+                self.needles.key("root key of before", os.path.basename(path), f.read())
+        for suffix in ("", ".root"):
+            shutil.rmtree(copy + suffix)
+        os.unlink(out)
+        for name in ("plan", "diary", "long"):
+            self.needles.words("text", self.word[name])
+            ids = wordpieces(os.path.join(house.ROOT, "model/bundled/embedder"), self.word[name].lower())
+            self.needles.token_ids(ids)
+        self.needles.words("paths", self.word["path"])
+        self.needles.words("the user's name", self.word["user"])
+        self.needles.add("bearer token", "whole", self.town.token[self.word["user"]].encode())
+
+    def erase(self):
+        t = self.town
+        for name in ("plan", "long"):
+            house.expect(json.loads(t.ada.erase(document=self.documents[name]).receipt)["id"], "no receipt")
+        house.expect(json.loads(t.admin.erase(user=self.word["user"]).receipt)["id"], "no receipt")
+        self.eve.close()
+
+    def go_on(self):
+        t = self.town
+        for n in range(3):
+            for client in (t.ada, t.bob, t.cay):
+                client.store(f"later {n}", f"The harbour office opens at {n + 6} and closes at dusk.")
+                client.search("When does the harbour office open?")
+                client.ask("When does the harbour office open?", max_tokens=8)
+                client.list()
+                client.stats()
+
+    def look(self, everything=True):
+        """(what is found, bytes of files, bytes of memory)."""
+        h = self.house
+        seeker = Seeker(h.world, self.needles, self.scene.folder)
+        if everything:
+            seek_files(seeker, [h.data, h.root, self.mirror])
+            seek_descriptors(seeker, h.process.pid)
+            with open(h.log, "rb") as f:
+                seeker.add("log", f.read())
+        files = seeker.size
+        seek_memory(seeker, h.process.pid)
+        return seeker.found(), files, seeker.size - files
+
+    def look_at_files(self):
+        seeker = Seeker(self.house.world, self.needles, self.scene.folder)
+        seek_files(seeker, [self.house.data, self.house.root, self.mirror])
+        return seeker.found()
+
+
+def house_subject(town, words):
+    pb = town.house.world.pb
+    return pb.FindSubjectRequest(text=words)
+
+
+@house.check("nothing of what was erased is left in files, log and memory")
+def residue(scene):
+    life = Life(scene)
+    life.use()
+    life.learn()
+    # Control: the documents are there, and one is on its way to somebody who does not read on.
+    call = life.town.ada.documents.Get(life.house.world.pb.GetRequest(id=life.documents["long"]), timeout=house.CALL_S)
+    next(call)
+    kinds = {kind for kind, _, _, _ in life.look(everything=False)[0]}
+    for kind in ("text", "paths", "vectors", "the user's name", "bearer token"):
+        house.expect(kind in kinds, f"control: {kind} not found in memory before the erasure, only {sorted(kinds)}")
+    house.expect(any(k == "root key of before" and life.house.root in p for k, _, p, _ in life.look_at_files()),
+                 "control: the root key is not found in the root folder before the erasure")
+    list(call)
+    planted = os.path.join(life.house.data, "planted")
+    with open(planted, "wb") as f:
+        f.seek(1 << 20)
+        f.write(life.word["plan"].encode())
+    house.expect(any(p == planted for _, _, p, _ in life.look_at_files()), "control: a planted word is not found")
+    os.unlink(planted)
+    life.erase()
+    life.go_on()
+    found, files, size = life.look()
+    print(f"# seed {OPTIONS.seed}: {len(life.needles.all)} needles in {files >> 10} KiB of files and {size >> 20} MiB of"
+          f" memory; found: {describe(found) or 'nothing'}", flush=True)
+    house.expect(not found, f"left behind: {describe(found)}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("build")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--where", action="store_true")
+    parser.parse_args(namespace=OPTIONS)
+    return house.run_checks(house.World(OPTIONS.build), [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
