@@ -24,7 +24,6 @@ OTHERS = {
     "free_unwiped": ("residue.py", ["--only", "files, log"], "left behind: .*text"),
     "tls_buffers_kept": ("residue.py", ["--only", "files, log"], "left behind: .*text"),
     "stack_unwiped": ("residue.py", ["--only", "files, log"], "left behind: .*root key"),
-    "erase_keeps_index": ("residue.py", ["--only", "files, log"], "left behind: .*vectors"),
 }
 
 
