@@ -94,14 +94,15 @@ static int allow_threads(scmp_filter_ctx ctx)
 {
     const scmp_datum_t spaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
                                 CLONE_NEWPID | CLONE_NEWNET;
-    int bad = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, spaces, 0));
+    const struct scmp_arg_cmp none = {.arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = spaces, .datum_b = 0};
+    int bad = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, &none);
     return bad ? bad : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 }
 
 static int allow_family(scmp_filter_ctx ctx, int family)
 {
-    return seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
-                            SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)family));
+    const struct scmp_arg_cmp first = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)family};
+    return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, &first);
 }
 
 static int rules_add(scmp_filter_ctx ctx, sandbox_profile profile)

@@ -21,6 +21,18 @@ static void document_free(holding_document *d)
     mem_wipe(d, sizeof *d);
 }
 
+void holding_wipe(holding *h)
+{
+    for (uint32_t i = 0; i < h->compartment_count; i++) {
+        compartment *c = h->compartments[i];
+        dense_wipe(c->vectors);
+        lexical_wipe(c->words);
+        mem_wipe(&c->label, sizeof c->label);
+    }
+    for (uint32_t i = 0; i < h->document_count; i++) document_free(&h->documents[i]);
+    h->document_count = 0;
+}
+
 void holding_clear(holding *h)
 {
     for (uint32_t i = 0; i < h->compartment_count; i++) compartment_free(h->compartments[i]);
@@ -121,12 +133,13 @@ static void rows_remove(holding_document *const *gone, size_t count, id128 *ids)
 /* The gaps in the list of documents close; what has become free behind it is wiped. */
 static void documents_close(holding *h)
 {
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < h->document_count; i++)
-        if (h->documents[i].home != NULL) {
-            if (kept < i) h->documents[kept] = h->documents[i];
-            kept++;
-        }
+    uint32_t kept = 0, end;
+    for (uint32_t i = 0; i < h->document_count; i = end) {
+        for (; i < h->document_count && h->documents[i].home == NULL;) i++;
+        for (end = i; end < h->document_count && h->documents[end].home != NULL;) end++;
+        if (kept < i) memmove(h->documents + kept, h->documents + i, (end - i) * sizeof *h->documents);
+        kept += end - i;
+    }
     mem_wipe(h->documents + kept, (h->document_count - kept) * sizeof *h->documents);
     h->document_count = kept;
 }

@@ -38,6 +38,8 @@ typedef struct {
 
 void holding_init(holding *h, uint32_t dimensions);
 void holding_clear(holding *h);                           /* wipes */
+/* Zeros what is held; the memory is given back by holding_clear, which alone may follow. */
+void holding_wipe(holding *h);
 holding_document *holding_find(const holding *h, id128 id);        /* NULL when absent */
 /* The document, or where it is absent the one beside it in the order of ids; NULL when there is none. One path whether
  * it is there or not. */

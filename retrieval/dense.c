@@ -1,4 +1,5 @@
 #include "dense.h"
+#include "mutant.h"
 
 #include <string.h>
 
@@ -8,7 +9,6 @@
 struct dense {
     FaissIndexFlatIP *index;
     uint32_t dimensions;
-    bool wipes;                    /* the index wipes its rows itself; FAISS's own does not */
     uint32_t rows, capacity;
     dense_key *keys;               /* (rows): strictly ascending by (document, chunk) */
 };
@@ -27,7 +27,6 @@ result dense_open_path(dense **out, uint32_t dimensions, dense_path path)
     dense *d = mem_alloc(sizeof *d);
     d->index = index;
     d->dimensions = dimensions;
-    d->wipes = path != DENSE_PLAIN_FAISS;
     *out = d;
     return OK;
 }
@@ -37,14 +36,19 @@ result dense_open(dense **out, uint32_t dimensions)
     return dense_open_path(out, dimensions, DENSE_AUTO);
 }
 
+/* Of the keys what is unused is zeros: never written, or wiped when it was vacated. */
+void dense_wipe(dense *d)
+{
+    lethe_faiss_wipe(d->index);
+    mem_wipe(d->keys, d->rows * sizeof *d->keys);
+    d->rows = 0;
+}
+
 void dense_close(dense **d)
 {
     if (*d == NULL) return;
-    if ((*d)->rows > 0 && !(*d)->wipes)
-        mem_wipe(lethe_faiss_rows((*d)->index),
-                 (size_t)(*d)->rows * (*d)->dimensions * sizeof(float));
+    dense_wipe(*d);
     faiss_Index_free((*d)->index);
-    mem_wipe((*d)->keys, (*d)->capacity * sizeof *(*d)->keys);
     mem_free((*d)->keys);
     mem_free(*d);
     *d = NULL;
@@ -170,6 +174,7 @@ void dense_remove_many(dense *d, const id128 *documents, size_t count)
         from = i < count ? at + rows_of_document(d, at, documents[i]) : at;
     }
     if (kept == d->rows) return;
+    if (MUTANT(erase_leaves_order)) rows_move(d, rows, 0, d->rows - 1, 1);     /* as a swap with the last does */
     mem_wipe(rows + kept * dim, (d->rows - kept) * dim * sizeof *rows);
     mem_wipe(d->keys + kept, (d->rows - kept) * sizeof *d->keys);
     index_shorten(d, kept);

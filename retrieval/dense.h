@@ -12,6 +12,7 @@ typedef struct { uint32_t row; float score; } dense_hit;
 
 MUST_USE result dense_open(dense **out, uint32_t dimensions);
 void dense_close(dense **d);                              /* wipes */
+void dense_wipe(dense *d);                                /* leaves it empty; the memory is given back by dense_close */
 /* Rows of one document, ascending chunk. Inserted at their canonical place. */
 MUST_USE result dense_add(dense *d, id128 document, uint32_t count, const float *vectors);
 /* Many documents at once: ids strictly ascending, none of them present; each row moves at most

@@ -317,6 +317,14 @@ extern "C" float *lethe_faiss_rows(const FaissIndexFlatIP *index)
     return const_cast<float *>(static_cast<const faiss::IndexFlat *>(any)->get_xb());
 }
 
+extern "C" void lethe_faiss_wipe(FaissIndexFlatIP *index)
+{
+    faiss::Index *any = reinterpret_cast<faiss::Index *>(index);
+    if (any->ntotal > 0 && dynamic_cast<WideFlatIP *>(any) == nullptr)
+        mem_wipe(lethe_faiss_rows(index), (size_t)any->ntotal * (size_t)any->d * sizeof(float));
+    any->reset();
+}
+
 // ---- FAISS's C API, where the library lacks it --------------------------------------------------
 #ifndef LETHE_HAVE_FAISS_C
 

@@ -25,6 +25,8 @@ int lethe_faiss_IndexFlatIP_new(FaissIndexFlatIP **out, faiss_idx_t dimensions,
 /* The rows (ntotal, d) of such an index or of FAISS's own IndexFlatIP; NULL or stale after the next
  * addition or removal. */
 float *lethe_faiss_rows(const FaissIndexFlatIP *index);
+/* Zeros the rows of such an index or of FAISS's own IndexFlatIP, and leaves it empty. */
+void lethe_faiss_wipe(FaissIndexFlatIP *index);
 /* One inner product, with the bits that the index gives. */
 float lethe_faiss_dot(const float *x, const float *y, size_t dimensions);
 

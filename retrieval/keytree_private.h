@@ -73,6 +73,8 @@ void kt_page_hash(const kt_page *page, uint8_t hash[HASH_BYTES]);
 void kt_tenant_root(id128 tenant, const uint8_t hash[HASH_BYTES], uint8_t root[HASH_BYTES]);
 int kt_node_compare(const void *a, const void *b);   /* by id level for level, a parent first */
 id128 kt_node_id(const keytree_node *node, uint8_t level);
+/* How many of the nodes [0, count), from the first on, lie in its child of a branch: contiguous, since sorted. */
+size_t kt_same_slot(const keytree_node *nodes, size_t count, uint8_t level, uint8_t step);
 
 /* ---- keytree_file.c: folders, slots, heads, mirror ---- */
 MUST_USE result kt_folder_open(kt_folder *folder, const char *dir, bool create);

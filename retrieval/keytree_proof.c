@@ -89,8 +89,7 @@ void kt_tenant_root(id128 tenant, const uint8_t hash[HASH_BYTES], uint8_t root[H
 }
 
 /* ---- proving ---- */
-/* The nodes of [0, count) that lie in child `slot` of a branch: contiguous, since sorted. */
-static size_t same_slot(const keytree_node *nodes, size_t count, uint8_t level, uint8_t step)
+size_t kt_same_slot(const keytree_node *nodes, size_t count, uint8_t level, uint8_t step)
 {
     size_t n = 1;
     uint32_t slot = kt_slot_of(kt_node_id(&nodes[0], level), step);
@@ -118,7 +117,7 @@ static result prove_branch(proving *v, const kt_page *page, const keytree_node *
             put_hash(v->proof, &page->children[slot]);
             continue;
         }
-        size_t n = same_slot(nodes, count, page->level, page->step);
+        size_t n = kt_same_slot(nodes, count, page->level, page->step);
         TRY(prove(v, &page->children[slot], page->level, (uint8_t)(page->step + 1), nodes, n));
         nodes += n;
         count -= n;
@@ -209,7 +208,7 @@ static bool verify_branch(reader *in, uint8_t level, uint8_t step, const keytree
     for (uint32_t slot = 0; slot < KT_FANOUT; slot++) {
         uint8_t child[HASH_BYTES];
         bool here = count > 0 && kt_slot_of(kt_node_id(nodes, level), step) == slot;
-        size_t n = here ? same_slot(nodes, count, level, step) : 0;
+        size_t n = here ? kt_same_slot(nodes, count, level, step) : 0;
         if (!verify(in, level, (uint8_t)(step + 1), nodes, n, child)) return false;
         nodes += n;
         count -= n;

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Entries in guarded memory. */
-typedef struct { kt_entry *at; size_t count, capacity; } entry_list;
+/* Entries in guarded memory: a pooled page's where they fit. */
+typedef struct { kt_entry *at; size_t count, capacity; kt_page *page; } entry_list;
 /* A part of one map: its place, and the nodes that concern it (sorted, all deeper than level). */
 typedef struct { uint8_t level, step; const keytree_node *nodes; size_t count; } part;
 
@@ -93,6 +93,19 @@ out:
     return r;
 }
 
+static void list_open(entry_list *list, keytree *kt, size_t capacity)
+{
+    *list = (entry_list){.capacity = capacity};
+    if (capacity <= KT_FANOUT) list->page = kt_page_take(kt);
+    list->at = list->page != NULL ? list->page->entries : secure_alloc(capacity * sizeof *list->at);
+}
+
+static void list_close(entry_list *list, keytree *kt)
+{
+    if (list->page == NULL) secure_free(list->at);
+    kt_page_give(kt, &list->page);
+}
+
 /* ---- buckets ---- */
 /* The nodes of one id: `own` first (perhaps twice the same), then deeper ones. */
 static result change_entry(kt_txn *txn, uint8_t level, const keytree_node *nodes, size_t count,
@@ -144,9 +157,10 @@ static result apply_bucket(kt_txn *txn, const kt_ref *in, const kt_page *page, p
                            bool *changed)
 {
     size_t old = page != NULL ? page->count : 0, i = 0, j = 0;
-    entry_list list = {NULL, 0, old + (txn->removing ? 0 : distinct_ids(&p))};
-    if (list.capacity > SIZE_MAX / 2 / sizeof *list.at) return fail(E_INVALID, "too many nodes");
-    list.at = secure_alloc((list.capacity + 1) * sizeof *list.at);
+    size_t capacity = old + (txn->removing ? 0 : distinct_ids(&p));
+    if (capacity > SIZE_MAX / 2 / sizeof(kt_entry)) return fail(E_INVALID, "too many nodes");
+    entry_list list;
+    list_open(&list, txn->kt, capacity);
     result r = OK;
     while (i < old || j < p.count) {
         int order = i == old ? 1 : j == p.count ? -1
@@ -169,7 +183,7 @@ static result apply_bucket(kt_txn *txn, const kt_ref *in, const kt_page *page, p
         r = build(txn, p.level, p.step, list.at, list.count, in, out);
     }
 out:
-    secure_free(list.at);
+    list_close(&list, txn->kt);
     return r;
 }
 
@@ -178,7 +192,8 @@ out:
 static result merge(kt_txn *txn, const kt_ref *in, const kt_page *branch, uint32_t total,
                     uint64_t fresh, part p, kt_ref *out)
 {
-    entry_list list = {secure_alloc((total + 1) * sizeof(kt_entry)), 0, total};
+    entry_list list;
+    list_open(&list, txn->kt, total);
     kt_page *child = kt_page_take(txn->kt);
     result r = OK;
     for (size_t slot = 0; slot < KT_FANOUT; slot++) {
@@ -198,7 +213,7 @@ static result merge(kt_txn *txn, const kt_ref *in, const kt_page *branch, uint32
     r = build(txn, p.level, p.step, list.at, list.count, in, out);
 out:
     kt_page_give(txn->kt, &child);
-    secure_free(list.at);
+    list_close(&list, txn->kt);
     return r;
 }
 

@@ -1,4 +1,5 @@
 #include "lexical.h"
+#include "mutant.h"
 
 #include <math.h>
 #include <string.h>
@@ -26,7 +27,7 @@ struct lexical {
     uint64_t seed;                 /* random: nobody's words can be chosen to collide */
 };
 
-enum { SLOTS_MIN = 64 };
+enum { SLOTS_MIN = 64, PREFETCH_SLOTS = 24 };
 
 /* Grows an array, wiping the old one: freed words would stay readable. */
 static void *grown(void *old, size_t count, size_t capacity, size_t size)
@@ -70,13 +71,42 @@ static void entry_free(entry *e)
     memset(e, 0, sizeof *e);
 }
 
+/* What a pass over the table comes to soon lies anywhere in memory: it is asked for ahead. */
+static void prefetch(const lexical *lx, uint32_t slot)
+{
+    if (slot + PREFETCH_SLOTS >= lx->slots) return;
+    __builtin_prefetch(lx->table[slot + PREFETCH_SLOTS].postings, 1);
+    __builtin_prefetch(lx->table[slot + PREFETCH_SLOTS].text, 1);
+}
+
+/* What is unused of an array is zeros: never written, or wiped when it was vacated. Where to free stays. */
+void lexical_wipe(lexical *lx)
+{
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        prefetch(lx, i);
+        entry *e = &lx->table[i];
+        if (e->text == NULL) continue;
+        mem_wipe(e->postings, e->count * sizeof *e->postings);
+        mem_wipe(e->text, e->size);
+        *e = (entry){.text = e->text, .postings = e->postings};
+    }
+    mem_wipe(lx->documents, lx->document_count * sizeof *lx->documents);
+    mem_wipe(lx->rows, lx->row_count * sizeof *lx->rows);
+    lx->document_count = lx->row_count = 0;
+    lx->length = lx->seed = 0;
+}
+
 static void lexical_empty(lexical *lx)
 {
-    for (uint32_t i = 0; i < lx->slots; i++)
-        if (lx->table[i].text != NULL) entry_free(&lx->table[i]);
-    wipe_free(lx->documents, lx->document_capacity * sizeof *lx->documents);
-    wipe_free(lx->rows, lx->row_capacity * sizeof *lx->rows);
-    wipe_free(lx->table, lx->slots * sizeof *lx->table);
+    lexical_wipe(lx);
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        prefetch(lx, i);
+        mem_free(lx->table[i].postings);
+        mem_free(lx->table[i].text);
+    }
+    mem_free(lx->documents);
+    mem_free(lx->rows);
+    mem_free(lx->table);
     memset(lx, 0, sizeof *lx);
 }
 
@@ -265,6 +295,21 @@ static bool find_document(const lexical *lx, id128 id, uint32_t *at)
 /* Rows that go, [first, end), ascending; gone: how many up to the end of this one. */
 typedef struct { uint32_t first, end, gone; } cut;
 
+#define ROW_GONE UINT32_MAX
+
+/* Where the rows from the first cut on go, or ROW_GONE: (row_count - cuts[0].first). */
+static uint32_t *rows_map(const lexical *lx, const cut *cuts, size_t count)
+{
+    uint32_t first = cuts[0].first, at = first;
+    uint32_t *map = mem_alloc_array(lx->row_count - first, sizeof *map);
+    for (size_t c = 0; c < count; c++) {
+        uint32_t next = c + 1 < count ? cuts[c + 1].first : lx->row_count;
+        for (; at < cuts[c].end; at++) map[at - first] = ROW_GONE;
+        for (; at < next; at++) map[at - first] = at - cuts[c].gone;
+    }
+    return map;
+}
+
 /* The first posting whose row is not below the given one. */
 static uint32_t entry_lower(const entry *e, uint32_t least)
 {
@@ -277,18 +322,30 @@ static uint32_t entry_lower(const entry *e, uint32_t least)
     return low;
 }
 
-/* Takes the rows of the cuts out of a term; later rows move down. */
-static void entry_cut(entry *e, const cut *cuts, size_t count)
+/* Takes the rows that go out of a term; later rows move down. map: of the rows from first on. */
+static void entry_cut(entry *e, uint32_t first, const uint32_t *map)
 {
-    uint32_t at = entry_lower(e, cuts[0].first), kept = at;
-    for (size_t c = 0; c < count && at < e->count; c++) {
-        while (at < e->count && e->postings[at].row < cuts[c].end) at++;
-        uint32_t next = c + 1 < count ? cuts[c + 1].first : UINT32_MAX, gone = cuts[c].gone;
-        for (; at < e->count && e->postings[at].row < next; at++, kept++)
-            e->postings[kept] = (posting){e->postings[at].row - gone, e->postings[at].times};
+    uint32_t at = entry_lower(e, first), kept = at;
+    for (; at < e->count; at++) {
+        uint32_t to = map[e->postings[at].row - first];
+        if (to != ROW_GONE) e->postings[kept++] = (posting){to, e->postings[at].times};
     }
     if (kept < e->count) mem_wipe(e->postings + kept, (e->count - kept) * sizeof *e->postings);
     e->count = kept;
+}
+
+/* Every term. emptied: the slots of the terms without postings, (used); returns how many. */
+static uint32_t table_cut(lexical *lx, uint32_t first, const uint32_t *map, uint32_t *emptied)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        prefetch(lx, i);
+        entry *e = &lx->table[i];
+        if (e->count == 0) continue;
+        entry_cut(e, first, map);
+        if (e->count == 0) emptied[n++] = i;
+    }
+    return n;
 }
 
 /* Frees a slot of the table; what a search would no longer find from its own place moves up. */
@@ -305,19 +362,32 @@ static void table_close(lexical *lx, uint32_t hole)
     }
 }
 
-/* Drops the terms without postings; the table has the size that its count asks for. */
-static void table_prune(lexical *lx)
+static void table_drop(lexical *lx, uint32_t slot)
 {
-    uint32_t slots = SLOTS_MIN;
-    for (uint32_t i = 0; i < lx->slots;) {
+    lx->postings_bytes -= (uint64_t)lx->table[slot].capacity * sizeof *lx->table->postings;
+    lx->used--;
+    table_close(lx, slot);
+}
+
+/* Drops the terms without postings, last slot first: what moves up comes from behind. Only from the table's beginning
+ * may one have moved to its end. The table has the size that its count asks for. */
+static void table_prune(lexical *lx, const uint32_t *emptied, uint32_t count)
+{
+    uint32_t slots = SLOTS_MIN, left = count;
+    for (uint32_t i = count; i-- > 0;) {
+        const entry *e = &lx->table[emptied[i]];
+        if (e->text == NULL || e->count > 0) continue;
+        table_drop(lx, emptied[i]);
+        left--;
+    }
+    for (uint32_t i = 0; left > 0;) {
         const entry *e = &lx->table[i];
         if (e->text == NULL || e->count > 0) {
             i++;
             continue;
         }
-        lx->postings_bytes -= (uint64_t)e->capacity * sizeof *e->postings;
-        lx->used--;
-        table_close(lx, i);       /* and looks here once more */
+        table_drop(lx, i);       /* and looks here once more */
+        left--;
     }
     while (lx->used * 4 > slots * 3) slots *= 2;
     if (slots != lx->slots) table_resize(lx, slots);
@@ -339,7 +409,7 @@ static size_t documents_cut(lexical *lx, const id128 *ids, size_t count, cut *cu
         if (!found) break;
         const document *d = &lx->documents[from++];
         gone += d->count;
-        lx->length -= d->length;
+        if (!MUTANT(erase_keeps_statistics)) lx->length -= d->length;
         if (n > 0 && cuts[n - 1].end == d->first) n--;
         else cuts[n].first = d->first;
         cuts[n].end = d->first + d->count;
@@ -373,10 +443,12 @@ void lexical_remove_many(lexical *lx, const id128 *ids, size_t count)
     uint32_t documents = lx->document_count;
     size_t n = documents_cut(lx, ids, count, cuts);
     if (documents > lx->document_count) {
-        for (uint32_t i = 0; n > 0 && i < lx->slots; i++)
-            if (lx->table[i].count) entry_cut(&lx->table[i], cuts, n);
-        table_prune(lx);
+        uint32_t *map = n > 0 ? rows_map(lx, cuts, n) : NULL;
+        uint32_t *emptied = mem_alloc_array(lx->used, sizeof *emptied);
+        table_prune(lx, emptied, n > 0 ? table_cut(lx, cuts[0].first, map, emptied) : 0);
         rows_close(lx, cuts, n);
+        mem_free(map);
+        mem_free(emptied);
     }
     mem_free(cuts);
 }

@@ -20,6 +20,8 @@ typedef struct lexical lexical;
 
 void lexical_open(lexical **out);
 void lexical_close(lexical **lx);                        /* wipes */
+/* Zeros all of it and frees nothing: only lexical_close may follow. Takes the time that writing takes. */
+void lexical_wipe(lexical *lx);
 /* A document behind all present ones (its id is the greatest). chunks: (count) texts. */
 void lexical_append(lexical *lx, terms *t, id128 document, const bytes *chunks, uint32_t count);
 /* Moves all of src, which shares no document with dst, into dst; src is left empty. Rows are

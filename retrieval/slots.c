@@ -136,13 +136,14 @@ detached *detached_take(retrieval *r, id128 tenant, id128 owner)
 
 void detached_wipe(detached *d)
 {
-    holding_clear(&d->memory);
+    holding_wipe(&d->memory);
     store_forget(d->disk);
 }
 
 void detached_close(detached *d)
 {
     detached_wipe(d);
+    holding_clear(&d->memory);
     store_close(&d->disk);
     mem_free(d);
 }

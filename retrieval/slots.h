@@ -80,7 +80,7 @@ void slot_detach(retrieval *r, slot *s);
 /* Off the list, and the caller's; NULL: none. */
 detached *detached_take(retrieval *r, id128 tenant, id128 owner);
 void detached_put(retrieval *r, detached *d);
-void detached_wipe(detached *d);                 /* vectors, words, keys; the file stays open */
+void detached_wipe(detached *d);                 /* vectors, words, keys; file and memory stay */
 void detached_close(detached *d);                /* wipes, closes, frees */
 
 #endif

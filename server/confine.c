@@ -58,11 +58,10 @@ static result give_up_files(const config *c, const char *config_file, const char
     };
     sandbox_path paths[PATHS_MAX];
     size_t count = 0;
-    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) {
-        if (ours[i].path[0] == 0) continue;
-        if (ours[i].rights == all) TRY(dir_make(ours[i].path, 0700));   /* rights are given to what is there */
-        paths[count++] = ours[i];
-    }
+    /* Rights are given to what is there: what the house would make later is made now. */
+    if (c->keytree_mirror[0] != 0) TRY(dir_make(c->keytree_mirror, 0700));
+    for (size_t i = 0; i < sizeof ours / sizeof *ours; i++)
+        if (ours[i].path[0] != 0) paths[count++] = ours[i];
     for (size_t i = 0; i < sizeof SYSTEM_PATHS / sizeof *SYSTEM_PATHS; i++) paths[count++] = SYSTEM_PATHS[i];
     const sandbox_options options = {.profile = SANDBOX_SERVER, .paths = paths, .path_count = count, .port = port};
     return sandbox_files(&options);

@@ -195,8 +195,17 @@ static const char *mirror_of(const config *settings)
     return settings->keytree_mirror[0] ? settings->keytree_mirror : NULL;
 }
 
+static result data_there(const config *c)
+{
+    struct stat st;
+    if (stat(c->data, &st) != 0)
+        return fail(E_NOT_FOUND, "no data folder there; make one with: lethe init --data DIR");
+    return OK;
+}
+
 result house_keeper_start(const config *c, bool create, root_keeper_process *out)
 {
+    if (!create) TRY(data_there(c));
     bool token = strcmp(c->root_holder, "pkcs11") == 0;
     const root_keeper_options options = {
         .program = c->keeper, .create = create, .sandbox = strcmp(c->sandbox, "enforce") == 0, .root = c->root,
@@ -277,10 +286,8 @@ static result generator_open(house *h)
 static result keys_open(house *h, const root_keeper_process *keeper)
 {
     char path[CONFIG_PATH_MAX];
-    struct stat st;
     TRY(house_path(&h->settings, "keytree", NULL, path));
-    if (stat(h->settings.data, &st) != 0)
-        return fail(E_NOT_FOUND, "no data folder there; make one with: lethe init --data DIR");
+    TRY(data_there(&h->settings));
     TRY(folder_lock(h));
     TRY(holder_open(h, false, keeper));
     TRY(keytree_open(&h->keys, path, mirror_of(&h->settings), h->holder));

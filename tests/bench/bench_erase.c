@@ -1,19 +1,24 @@
 /* How long erasing takes, step by step (server/erasure.c), against how much is erased.
  *
  * usage: bench_erase [--chunks N] [--documents N] [--repeat R] [--seed N] [--folder DIR] [--csv FILE] [--keep]
+ *        bench_erase ... --start DIR [--case users|documents]
+ *        bench_erase --beside DIR [--chunks N] [--seed N]      (bench_erase.py: see beside_make)
  *
  * One: a user of N chunks (1,000,000) and one of 1,000, both held in memory, erased in one copy of one folder, in
  * turn the one and the other first; R copies (20). Two: 500 of an owner's 100,000 documents (--documents; one small
  * chunk each) as one request, neighbours in the key tree, and scattered. Medians. What fsync, fdatasync and LMDB's
  * synchronous write of its head take is counted here, by defining them, and told apart.
  *
- * Each copy is opened in a process of its own, and written out before (sync), so that nobody else's pages are waited
+ * Each copy is opened in a process of its own, and written out before (sync), so that none of its pages are waited
  * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
- * the start folders there, for a scan of what files hold. */
+ * the start folders there; --start measures with what such a run left. */
 #include "house.h"
 
 #include "erasure.h"
 #include "receipt.h"
+
+#include "chunker.h"
+#include "slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -33,12 +38,13 @@ enum { SMALL_CHUNKS = 1000, DOCUMENT_CHUNKS = 100, CHUNK_WORDS = 64, NOTE_WORDS 
 static uint64_t sync_ns;
 static unsigned sync_count;
 
-static uint64_t now_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
+static uint64_t now_ns(void) { return clock_ns(CLOCK_MONOTONIC); }
 
 static long synced(uint64_t since, long rc)
 {
@@ -58,16 +64,34 @@ ssize_t pwrite(int fd, const void *data, size_t size, off_t at)
     return waits ? synced(t, rc) : rc;
 }
 
+/* mem_wipe's means, as the C library has it, and how much it was. */
+static uint64_t wiped_bytes;
+
+void explicit_bzero(void *p, size_t size)
+{
+    memset(p, 0, size);
+    __asm__ volatile("" : : "r"(p) : "memory");
+    wiped_bytes += size;
+}
+
+/* What it is called where the compiler knows the size (_FORTIFY_SOURCE). */
+void __explicit_bzero_chk(void *p, size_t size, size_t known);
+void __explicit_bzero_chk(void *p, size_t size, size_t known)
+{
+    ASSERT(size <= known);
+    explicit_bzero(p, size);
+}
+
 /* ---- the start folders ---------------------------------------------------------------------------------------- */
 typedef struct {
     uint32_t chunks, documents;
     int repeat;
     uint64_t seed;
-    const char *csv, *under;
+    const char *csv, *under, *start, *beside, *only;
     bool keep;
 } options;
 
-typedef struct { char folder[300]; uint64_t seed; id128 tenant; } world;
+typedef struct { char folder[300]; uint64_t seed; id128 tenant; FILE *dump; uint32_t dumped_user; } world;
 
 static void must(result r)
 {
@@ -134,6 +158,24 @@ static house *house_make(world *w, const char *name)
     return h;
 }
 
+/* Its chunks as the store holds them: user u32, size u32, the text, the vector. */
+static void text_dump(const world *w, house *h, bytes text)
+{
+    size_t *ends, from = 0;
+    uint32_t count, dimensions = embedder_dimensions(h->stores->embedder);
+    float *vector = mem_alloc_array(dimensions, sizeof *vector);
+    chunker_cut(text, h->stores->chunk_target_bytes, &ends, &count);
+    for (uint32_t i = 0; i < count; from = ends[i++]) {
+        uint32_t head[2] = {w->dumped_user, (uint32_t)(ends[i] - from)};
+        (void)embedder_embed(h->stores->embedder, bytes_of(text.data + from, head[1]), vector);
+        fwrite(head, sizeof head, 1, w->dump);
+        fwrite(text.data + from, head[1], 1, w->dump);
+        fwrite(vector, sizeof *vector, dimensions, w->dump);
+    }
+    mem_free(ends);
+    mem_free(vector);
+}
+
 static uint64_t put(world *w, house *h, id128 owner, const ifc_label *label, uint32_t first, uint32_t count,
                     uint32_t chunks, uint32_t words)
 {
@@ -145,6 +187,7 @@ static uint64_t put(world *w, house *h, id128 owner, const ifc_label *label, uin
     for (uint32_t i = 0; i < count; i++) {
         buf_init(&texts[i], (size_t)1 << 30);
         text_make(w, chunks, words, &texts[i]);
+        if (w->dump) text_dump(w, h, buf_bytes(&texts[i]));
         snprintf(paths[i], sizeof paths[i], "%u.txt", first + i);
         inputs[i] = (retrieval_input){.path = paths[i], .media_type = "text/plain", .content = buf_bytes(&texts[i]),
                                       .label = *label};
@@ -189,8 +232,9 @@ static void start_make(world *w, const options *o)
 }
 
 /* ---- one erasure ------------------------------------------------------------------------------------------------- */
-/* Behind each step, 0: at the call. sync: what of it was waiting for the disk. */
-typedef struct { double ms[STEPS + 1], sync_ms[STEPS + 1]; unsigned syncs[STEPS + 1]; double bytes; } sample;
+/* Behind each step, 0: at the call. sync: what of it was waiting for the disk. cpu: what this thread computed, which
+ * other load on the machine does not lengthen as it does the clock. */
+typedef struct { double ms[STEPS + 1], sync_ms[STEPS + 1], cpu_ms[STEPS + 1], wiped[STEPS + 1]; unsigned syncs[STEPS + 1]; } sample;
 
 static sample *taking;
 
@@ -198,25 +242,23 @@ static void step_taken(int step, const char *what)
 {
     (void)what;
     taking->ms[step] = (double)now_ns() / 1e6;
+    taking->cpu_ms[step] = (double)clock_ns(CLOCK_THREAD_CPUTIME_ID) / 1e6;
     taking->sync_ms[step] = (double)sync_ns / 1e6;
     taking->syncs[step] = sync_count;
+    taking->wiped[step] = (double)wiped_bytes;
 }
 
 static void erase(house *h, const erasure_request *q, sample *out)
 {
     char salt[65];
     buf receipt;
-    retrieval_memory before, after;
     buf_init(&receipt, RECEIPT_MAX_BYTES);
-    retrieval_memory_now(h->stores, &before);
     sync_ns = 0;
     sync_count = 0;
     taking = out;
     erasure_step_hook = step_taken;
     step_taken(0, "");
     must(erasure_run(h, q, &receipt, salt));
-    retrieval_memory_now(h->stores, &after);
-    out->bytes = (double)(before.vectors_bytes - after.vectors_bytes + before.lexical_bytes - after.lexical_bytes);
     buf_free(&receipt);
 }
 
@@ -272,7 +314,7 @@ static void erase_documents(world *w, house *h, uint32_t documents, int which, s
 static void shell(const char *format, const char *folder, const char *name)
 {
     char command[1200];
-    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder);
+    snprintf(command, sizeof command, format, folder, name, folder, folder, name, folder, folder, name);
     if (system(command) != 0) exit(2);
 }
 
@@ -280,7 +322,7 @@ static void shell(const char *format, const char *folder, const char *name)
 static void both(world *w, const options *o, const char *name, int first, sample out[2])
 {
     int ends[2];
-    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync", w->folder, name);
+    shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync -f '%s/%s'", w->folder, name);
     uint64_t seed = next(w);
     if (pipe(ends) != 0) exit(2);
     fflush(stdout);
@@ -327,6 +369,7 @@ static int by_value(const void *a_, const void *b_)
 typedef double figure_fn(const sample *s, int step);
 static double step_ms(const sample *s, int step) { return s->ms[step] - s->ms[step - 1]; }
 static double step_sync_ms(const sample *s, int step) { return s->sync_ms[step] - s->sync_ms[step - 1]; }
+static double step_cpu_ms(const sample *s, int step) { return s->cpu_ms[step] - s->cpu_ms[step - 1]; }
 static double step_syncs(const sample *s, int step) { return s->syncs[step] - s->syncs[step - 1]; }
 /* From the fence's beginning to the commit point, but for the wipe. */
 static double commit_ms(const sample *s, int step)
@@ -339,11 +382,20 @@ static double commit_sync_ms(const sample *s, int step)
     (void)step;
     return s->sync_ms[6] - s->sync_ms[1] - step_sync_ms(s, 3);
 }
-static double commit_cpu_ms(const sample *s, int step) { return commit_ms(s, step) - commit_sync_ms(s, step); }
+static double commit_rest_ms(const sample *s, int step) { return commit_ms(s, step) - commit_sync_ms(s, step); }
+static double commit_cpu_ms(const sample *s, int step)
+{
+    (void)step;
+    return s->cpu_ms[6] - s->cpu_ms[1] - step_cpu_ms(s, 3);
+}
 static double whole_ms(const sample *s, int step) { (void)step; return s->ms[8] - s->ms[0]; }
 static double whole_sync_ms(const sample *s, int step) { (void)step; return s->sync_ms[8] - s->sync_ms[0]; }
-static double whole_cpu_ms(const sample *s, int step) { return whole_ms(s, step) - whole_sync_ms(s, step); }
-static double wipe_gb_s(const sample *s, int step) { (void)step; return s->bytes / step_ms(s, 3) / 1e6; }
+static double whole_rest_ms(const sample *s, int step) { return whole_ms(s, step) - whole_sync_ms(s, step); }
+static double whole_cpu_ms(const sample *s, int step) { (void)step; return s->cpu_ms[8] - s->cpu_ms[0]; }
+static double wipe_bytes(const sample *s, int step) { (void)step; return s->wiped[3] - s->wiped[2]; }
+static double wipe_gb_s(const sample *s, int step) { return wipe_bytes(s, step) / step_ms(s, 3) / 1e6; }
+
+static double wipe_cpu_gb_s(const sample *s, int step) { return wipe_bytes(s, step) / step_cpu_ms(s, 3) / 1e6; }
 
 static double median(const sample *all, int n, int which, figure_fn *f, int step)
 {
@@ -353,27 +405,33 @@ static double median(const sample *all, int n, int which, figure_fn *f, int step
     return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 
+static void table_line(const sample *all, int n, const char *name, int step, figure_fn *ms, figure_fn *sync,
+                       figure_fn *cpu)
+{
+    printf("%-34s", name);
+    for (int which = 0; which < 2; which++)
+        printf(" %11.3f %9.3f %9.3f", median(all, n, which, ms, step), median(all, n, which, sync, step),
+               median(all, n, which, cpu, step));
+    if (step) printf(" %6.0f", median(all, n, 1, step_syncs, step));
+    printf("\n");
+}
+
 static void table(const sample *all, int n, const char *one, const char *other)
 {
-    printf("%-34s %12s %12s %12s %12s %6s\n", "ms (median)", one, "of it: sync", other, "of it: sync", "syncs");
+    printf("%-34s %11s %9s %9s %11s %9s %9s %6s\n", "ms (median)", one, "sync", "cpu", other, "sync", "cpu", "syncs");
     for (int step = 1; step <= STEPS; step++)
-        printf("%d %-32s %12.3f %12.3f %12.3f %12.3f %6.0f\n", step, STEP_NAMES[step],
-               median(all, n, 0, step_ms, step), median(all, n, 0, step_sync_ms, step),
-               median(all, n, 1, step_ms, step), median(all, n, 1, step_sync_ms, step),
-               median(all, n, 1, step_syncs, step));
-    printf("%-34s %12.3f %12.3f %12.3f %12.3f\n", "fence to commit, without the wipe",
-           median(all, n, 0, commit_ms, 0), median(all, n, 0, commit_sync_ms, 0), median(all, n, 1, commit_ms, 0),
-           median(all, n, 1, commit_sync_ms, 0));
-    printf("%-34s %12.3f %12.3f %12.3f %12.3f\n", "whole", median(all, n, 0, whole_ms, 0),
-           median(all, n, 0, whole_sync_ms, 0), median(all, n, 1, whole_ms, 0), median(all, n, 1, whole_sync_ms, 0));
+        table_line(all, n, STEP_NAMES[step], step, step_ms, step_sync_ms, step_cpu_ms);
+    table_line(all, n, "fence to commit, without the wipe", 0, commit_ms, commit_sync_ms, commit_cpu_ms);
+    table_line(all, n, "whole", 0, whole_ms, whole_sync_ms, whole_cpu_ms);
 }
 
 static void csv_write(FILE *csv, const sample *all, int n, const char *one, const char *other)
 {
     for (int i = 0; csv && i < 2 * n; i++) {
-        fprintf(csv, "%s,%d,%.0f", i % 2 ? other : one, i / 2, all[i].bytes);
+        fprintf(csv, "%s,%d,%.0f", i % 2 ? other : one, i / 2, wipe_bytes(&all[i], 3));
         for (int step = 1; step <= STEPS; step++)
-            fprintf(csv, ",%.4f,%.4f", step_ms(&all[i], step), step_sync_ms(&all[i], step));
+            fprintf(csv, ",%.4f,%.4f,%.4f", step_ms(&all[i], step), step_sync_ms(&all[i], step),
+                    step_cpu_ms(&all[i], step));
         fprintf(csv, "\n");
     }
 }
@@ -382,9 +440,9 @@ static FILE *csv_open(const options *o)
 {
     FILE *csv = o->csv ? fopen(o->csv, "w") : NULL;
     if (o->csv && !csv) must(fail_errno("cannot write the figures"));
-    if (csv) fprintf(csv, "case,repetition,bytes");
+    if (csv) fprintf(csv, "case,repetition,wiped_bytes");
     for (int step = 1; csv && step <= STEPS; step++)
-        fprintf(csv, ",%s_ms,%s_sync_ms", STEP_NAMES[step], STEP_NAMES[step]);
+        fprintf(csv, ",%s_ms,%s_sync_ms,%s_cpu_ms", STEP_NAMES[step], STEP_NAMES[step], STEP_NAMES[step]);
     if (csv) fprintf(csv, "\n");
     return csv;
 }
@@ -405,11 +463,14 @@ static bool users_measure(world *w, const options *o, FILE *csv, sample *all)
     table(all, o->repeat, "1000 chunks", name);
     csv_write(csv, all, o->repeat, "user small", "user big");
     double ratio = median(all, o->repeat, 1, commit_ms, 0) / median(all, o->repeat, 0, commit_ms, 0),
-           cpu = median(all, o->repeat, 1, commit_cpu_ms, 0) / median(all, o->repeat, 0, commit_cpu_ms, 0),
+           rest = median(all, o->repeat, 1, commit_rest_ms, 0) / median(all, o->repeat, 0, commit_rest_ms, 0),
            speed = median(all, o->repeat, 1, wipe_gb_s, 0);
-    printf("wiped of the big user: %.1f MB\n", all[1].bytes / 1e6);
+    printf("wiped of the big user: %.1f MB\n", wipe_bytes(&all[1], 3) / 1e6);
     bool good = verdict("fence to commit, big over small", ratio, "", ratio <= 1.5, "<= 1.5");
-    printf("%-64s %9.3f\n", "the same without waiting for the disk", cpu);
+    printf("%-64s %9.3f\n", "the same without waiting for the disk", rest);
+    printf("%-64s %9.3f\n", "the same in processor time", median(all, o->repeat, 1, commit_cpu_ms, 0) /
+           median(all, o->repeat, 0, commit_cpu_ms, 0));
+    printf("%-64s %9.3f GB/s\n", "wiping memory, by processor time", median(all, o->repeat, 1, wipe_cpu_gb_s, 0));
     return verdict("wiping memory", speed, "GB/s", speed >= 5, ">= 5") && good;
 }
 
@@ -419,11 +480,59 @@ static bool notes_measure(world *w, const options *o, FILE *csv, sample *all)
     printf("\n%d documents of %u of one owner as one request; %d each\n", ERASED_AT_ONCE, o->documents, o->repeat);
     table(all, o->repeat, "neighbours", "scattered");
     csv_write(csv, all, o->repeat, "documents neighbours", "documents scattered");
-    double near = median(all, o->repeat, 0, whole_cpu_ms, 0), far = median(all, o->repeat, 1, whole_cpu_ms, 0);
-    printf("%-64s %9.3f ms\n", "neighbours, fence to commit, beyond the syncs", median(all, o->repeat, 0, commit_cpu_ms, 0));
-    printf("%-64s %9.3f ms\n", "scattered, fence to commit, beyond the syncs", median(all, o->repeat, 1, commit_cpu_ms, 0));
+    double near = median(all, o->repeat, 0, whole_rest_ms, 0), far = median(all, o->repeat, 1, whole_rest_ms, 0);
+    printf("%-64s %9.3f ms\n", "neighbours, fence to commit, beyond the syncs", median(all, o->repeat, 0, commit_rest_ms, 0));
+    printf("%-64s %9.3f ms\n", "scattered, fence to commit, beyond the syncs", median(all, o->repeat, 1, commit_rest_ms, 0));
     bool good = verdict("neighbours, whole, beyond the syncs", near, "ms", near <= 10, "<= 10");
     return verdict("scattered, whole, beyond the syncs", far, "ms", far <= 100, "<= 100") && good;
+}
+
+/* ---- beside another database (bench_erase.py) ----------------------------------------------------------------- */
+/* First: two users of half the chunks each in DIR/house, and in DIR/chunks what they are: dimensions u32, and chunks
+ * as text_dump writes them, 0: of the user who is erased then. The second call erases, and tells how long it took. */
+static void beside_make(world *w, const options *o)
+{
+    char path[400];
+    house *h = house_make(w, "house");
+    uint32_t dimensions = embedder_dimensions(h->stores->embedder);
+    snprintf(path, sizeof path, "%s/chunks", w->folder);
+    w->dump = fopen(path, "wb");
+    if (w->dump == NULL) must(fail_errno("cannot write the chunks"));
+    fwrite(&dimensions, sizeof dimensions, 1, w->dump);
+    user_make(w, h, "erased", o->chunks / 2 / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+    w->dumped_user = 1;
+    user_make(w, h, "kept", o->chunks / 2 / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+    if (fclose(w->dump) != 0) must(fail_errno("cannot write the chunks"));
+    w->dump = NULL;
+    house_close(&h);
+}
+
+static void beside_erase(world *w)
+{
+    house *h;
+    sample taken = {0};
+    config *c = mem_alloc(sizeof *c);
+    settings_for(w->folder, "house", c);
+    must(house_open(&h, c, NULL));
+    must(acl_tenant_find(h->access, "harbour", &w->tenant));
+    const erasure_request q = {.kind = ERASE_OWNER, .tenant = w->tenant,
+        .owner = user_of(h, w->tenant, "erased"), .target = "user:bench"};
+    erase(h, &q, &taken);
+    printf("fence_to_commit_ms %.3f\nwhole_ms %.3f\nwhole_sync_ms %.3f\n", taken.ms[6] - taken.ms[1],
+           whole_ms(&taken, 0), whole_sync_ms(&taken, 0));
+    house_close(&h);
+    mem_free(c);
+}
+
+static int beside(world *w, const options *o)
+{
+    char path[400];
+    snprintf(w->folder, sizeof w->folder, "%s", o->beside);
+    snprintf(path, sizeof path, "%s/house", w->folder);
+    if (access(path, F_OK) == 0) beside_erase(w);
+    else beside_make(w, o);
+    mem_free(w);
+    return 0;
 }
 
 static options parse(int argc, char **argv)
@@ -442,6 +551,9 @@ static options parse(int argc, char **argv)
         else if (strcmp(flag, "--seed") == 0) o.seed = strtoull(value, NULL, 10);
         else if (strcmp(flag, "--csv") == 0) o.csv = value;
         else if (strcmp(flag, "--folder") == 0) o.under = value;
+        else if (strcmp(flag, "--start") == 0) o.start = value;
+        else if (strcmp(flag, "--case") == 0) o.only = value;
+        else if (strcmp(flag, "--beside") == 0) o.beside = value;
         else goto usage;
         i++;
     }
@@ -450,7 +562,7 @@ static options parse(int argc, char **argv)
         return o;
 usage:
     fprintf(stderr, "usage: bench_erase [--chunks N (by 100)] [--documents N] [--repeat R] [--seed N] [--folder DIR] "
-                    "[--csv FILE] [--keep]\n");
+                    "[--csv FILE] [--keep] [--start DIR] [--case users|documents] [--beside DIR]\n");
     exit(2);
 }
 
@@ -460,17 +572,20 @@ int main(int argc, char **argv)
     log_level_set(LOG_WARN);
     world *w = mem_alloc(sizeof *w);
     w->seed = o.seed;
-    snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
-    if (mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
+    if (o.beside) return beside(w, &o);
+    if (o.start) snprintf(w->folder, sizeof w->folder, "%s", o.start);
+    else snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
+    if (!o.start && mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
     printf("# seed %llu, %ld processors, in %s\n", (unsigned long long)o.seed, sysconf(_SC_NPROCESSORS_ONLN),
            w->folder);
-    start_make(w, &o);
+    if (!o.start) start_make(w, &o);
     FILE *csv = csv_open(&o);
     sample *all = mem_alloc_array(2 * (size_t)o.repeat, sizeof *all);
-    bool good = notes_measure(w, &o, csv, all);
-    good = users_measure(w, &o, csv, all) && good;
+    bool good = true;
+    if (!o.only || strcmp(o.only, "documents") == 0) good = notes_measure(w, &o, csv, all);
+    if (!o.only || strcmp(o.only, "users") == 0) good = users_measure(w, &o, csv, all) && good;
     if (csv) fclose(csv);
-    if (!o.keep) shell("rm -rf '%s%s'", w->folder, "");
+    if (!o.keep && !o.start) shell("rm -rf '%s%s'", w->folder, "");
     mem_free(all);
     mem_free(w);
     return good ? 0 : 1;
