@@ -29,7 +29,8 @@ ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_sha
              "subject_erases_first_only", "subject_reads_shared", "denied_differs", "denied_told", "mark_hits_only",
              "cancel_ignores_labels", "statistics_shared", "ids_from_counter", "receipt_shows_global_epoch",
              "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn",
-             "keeper_key_in_server", "sandbox_off"}
+             "keeper_key_in_server", "sandbox_off",
+             "free_unwiped", "tls_buffers_kept", "stack_unwiped"}
 
 
 def passes(build, test, mutant):

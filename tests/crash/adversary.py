@@ -146,6 +146,9 @@ def main():
     m, failed = matrix.Matrix(world, folder, []), 0
     chosen = sys.argv[2:] or list(CASES)
     for number, name in enumerate(chosen, 1):
+        if os.geteuid() != 0:
+            print(f"ok {number} - a thief reads nothing of an erased {name} # SKIP taking a process's memory needs root")
+            continue
         theft = Theft(m, name)
         try:
             theft.run()

@@ -2,7 +2,7 @@
 """What an erasure leaves behind, looked for byte by byte where it could be: in every file, in the log, in the memory of
 the server and of its keeper. Prints TAP.
 
-usage: tests/crash/residue.py BUILD [--seed S] [--where]
+usage: tests/crash/residue.py BUILD [--seed S] [--where] [--only WORDS]
 
 Documents and a user with invented words are put, shared, read, searched for and asked about, and then erased. Sought
 after the receipt, and after some requests of others: the text and the paths (UTF-8, lower case, UTF-16), token ids of
@@ -24,6 +24,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
@@ -282,8 +283,14 @@ def house_subject(town, words):
     return pb.FindSubjectRequest(text=words)
 
 
+def need_root():
+    if os.geteuid() != 0:
+        raise house.Skip("looking into another process needs root")
+
+
 @house.check("nothing of what was erased is left in files, log and memory")
 def residue(scene):
+    need_root()
     life = Life(scene)
     life.use()
     life.learn()
@@ -310,13 +317,104 @@ def residue(scene):
     house.expect(not found, f"left behind: {describe(found)}")
 
 
+# ---- other ways out of memory ------------------------------------------------------------------------------
+def lines_of(pid, name):
+    with open(f"/proc/{pid}/{name}") as f:
+        return f.read().splitlines()
+
+
+def locked_and_swapped(pid):
+    """(kB locked, kB of that in swap), page by page range."""
+    locked = swapped = 0
+    swap = 0
+    for line in lines_of(pid, "smaps"):
+        word, _, rest = line.partition(":")
+        if word == "Swap":
+            swap = int(rest.split()[0])
+        elif word == "Locked":
+            here = int(rest.split()[0])
+            locked, swapped = locked + here, swapped + (swap if here else 0)
+    return locked, swapped
+
+
+def dumps_core(pid):
+    """Whether the child leaves a core when it aborts."""
+    os.kill(pid, signal.SIGABRT)
+    return os.WCOREDUMP(os.waitpid(pid, 0)[1])
+
+
+@house.check("no swap, no core dump")
+def ways_out(scene):
+    need_root()
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))      # what the server inherits
+    scene.stack.callback(resource.setrlimit, resource.RLIMIT_CORE, before)
+    h = scene.house()
+    server, keeper = memory.family(h.process.pid)
+    for pid, who in ((server, "the server"), (keeper, "the keeper")):
+        core = next(x for x in lines_of(pid, "limits") if x.startswith("Max core file size"))
+        house.expect(core.split()[4:6] == ["0", "0"], f"{who} may dump core: {core}")
+        locked, swapped = locked_and_swapped(pid)
+        house.expect(locked > 0 and swapped == 0, f"{who}: {locked} kB locked, {swapped} kB of it in swap")
+        print(f"# {who}: {locked} kB locked, none in swap")
+    print(f"# {'GPU memory is not looked at' if glob.glob('/dev/nvidia*') else 'no GPU here'}")
+    control = subprocess.Popen(["sleep", "60"], cwd=scene.folder)
+    if not dumps_core(control.pid):
+        raise house.Skip("this system writes no core dumps")
+    house.expect(not dumps_core(server), "the server left a core dump")
+    h.process.returncode = -signal.SIGABRT
+    h.process.stdout.close()
+    h.process = None
+
+
+@house.check("no other process of the same user reads the memory")
+def no_debugger(scene):
+    need_root()
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for folder in (scene.world.folder, scene.folder):
+        os.chmod(folder, 0o711)
+    os.chown(scene.folder, 65534, 65534)
+
+    def readable(pid):
+        return subprocess.run([*nobody, "head", "-c", "0", f"/proc/{pid}/mem"], stderr=subprocess.DEVNULL).returncode == 0
+
+    sleeper = subprocess.Popen([*nobody, "sleep", "60"])
+    try:
+        for _ in range(50):                      # until it has become nobody
+            if "65534" in next(x for x in lines_of(sleeper.pid, "status") if x.startswith("Uid")):
+                break
+            time.sleep(0.02)
+        time.sleep(0.1)
+        if subprocess.run([*nobody, scene.world.program("lethed"), "--version"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).returncode != 0:
+            raise house.Skip("the build folder is closed to other users")
+        if not readable(sleeper.pid):
+            raise house.Skip("this system lets no process read another's memory")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    h = scene.house(prefix=nobody)
+    for pid in memory.family(h.process.pid):
+        house.expect(not readable(pid), "the memory is open to another process of the same user")
+
+
+@house.check("the programs' own free is what their libraries call")
+def free_is_ours(scene):
+    for name in ("lethed", "lethe", "lethe-keeper"):
+        out = subprocess.run(["nm", "-D", "--defined-only", scene.world.program(name)], stdout=subprocess.PIPE, check=True)
+        defined = {line.split()[-1] for line in out.stdout.decode().splitlines()}
+        house.expect({"free", "realloc", "reallocarray"} <= defined, f"{name} does not export its free")
+        house.expect(name != "lethed" or {"SSL_CTX_new", "SSL_write"} <= defined, "lethed does not stand before OpenSSL")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("build")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--where", action="store_true")
+    parser.add_argument("--only", action="append", default=[], help="checks whose name contains this")
     parser.parse_args(namespace=OPTIONS)
-    return house.run_checks(house.World(OPTIONS.build), [])
+    return house.run_checks(house.World(OPTIONS.build), OPTIONS.only)
 
 
 if __name__ == "__main__":
