@@ -178,7 +178,7 @@ def main():
     base = args.seed * 1000005
     for n in range(args.cases + 1):
         options = two_runs.server_options(base + n, model if n % 2 else None)
-        options += ["--quota-requests-per-second", "100000"]
+        options += ["--quota-requests-per-second", "100000", "--quota-tokens-per-minute", "0"]
         if n < args.cases:
             words, wrong, seen = case(start, base + n, options)
         else:
