@@ -171,7 +171,7 @@ class Life:
         self.house = self.town.house
         self.needles, self.documents = Needles(), {}
         # A start of its own for each document's words: one search finds any of them.
-        self.word = {n: self.invent() for n in ("plan", "diary", "long", "path", "user")}
+        self.word = {n: self.invent() for n in ("plan", "diary", "draft", "long", "path", "user")}
         self.word["user"] = self.word["user"].lower()            # names are
         self.fill()
 
@@ -191,13 +191,14 @@ class Life:
         t.bob.store("kept too", "The signal mast carries three lamps.", share=["group:oncall"])
         self.documents["plan"] = t.ada.store(self.word["path"] + "/plan", self.text("plan"),
                                              share=["user:bob", "group:garden"])
+        self.documents["draft"] = t.ada.store("draft", self.text("draft"), share=["user:bob"])
         self.documents["long"] = t.ada.store("long", self.text("long", 6000))
         self.documents["diary"] = self.eve.store(self.word["path"] + "/diary", self.text("diary"), share=["user:ada"])
 
     def use(self):
         """Everything that brings the documents into memory."""
         t = self.town
-        for client, name in ((t.ada, "plan"), (t.bob, "plan"), (t.cay, "plan"), (self.eve, "diary"), (t.ada, "diary")):
+        for client, name in ((t.ada, "plan"), (t.bob, "plan"), (t.cay, "plan"), (t.bob, "draft"), (self.eve, "diary"), (t.ada, "diary")):
             document = self.documents[name]
             house.expect(client.get(document).decode() == self.text(name), f"{name} is not what was put")
             question = f"Who keeps {self.word[name]}3?"
@@ -234,10 +235,10 @@ class Life:
         for suffix in ("", ".root"):
             shutil.rmtree(copy + suffix)
         os.unlink(out)
-        for name in ("plan", "diary", "long"):
+        for name in ("plan", "diary", "draft", "long"):
             self.needles.words("text", self.word[name])
             ids = wordpieces(os.path.join(house.ROOT, "model/bundled/embedder"), self.word[name].lower())
-            self.needles.token_ids(ids)
+            self.needles.token_ids(ids[:-1])             # the last may be one with the number behind the word
         self.needles.words("paths", self.word["path"])
         self.needles.words("the user's name", self.word["user"])
         self.needles.add("bearer token", "whole", self.town.token[self.word["user"]].encode())
@@ -246,6 +247,7 @@ class Life:
         t = self.town
         for name in ("plan", "long"):
             house.expect(json.loads(t.ada.erase(document=self.documents[name]).receipt)["id"], "no receipt")
+        t.ada.store("draft", "The draft is withdrawn.", replace=True)
         house.expect(json.loads(t.admin.erase(user=self.word["user"]).receipt)["id"], "no receipt")
         self.eve.close()
 
@@ -298,11 +300,11 @@ def residue(scene):
     call = life.town.ada.documents.Get(life.house.world.pb.GetRequest(id=life.documents["long"]), timeout=house.CALL_S)
     next(call)
     kinds = {kind for kind, _, _, _ in life.look(everything=False)[0]}
+    print(f"# in memory before the erasure: {', '.join(sorted(kinds))}")
     for kind in ("text", "paths", "vectors", "the user's name", "bearer token"):
         house.expect(kind in kinds, f"control: {kind} not found in memory before the erasure, only {sorted(kinds)}")
     house.expect(any(k == "root key of before" and life.house.root in p for k, _, p, _ in life.look_at_files()),
                  "control: the root key is not found in the root folder before the erasure")
-    list(call)
     planted = os.path.join(life.house.data, "planted")
     with open(planted, "wb") as f:
         f.seek(1 << 20)
@@ -310,6 +312,7 @@ def residue(scene):
     house.expect(any(p == planted for _, _, p, _ in life.look_at_files()), "control: a planted word is not found")
     os.unlink(planted)
     life.erase()
+    house.refusal(lambda: list(call))        # cut off, or all of it was on its way
     life.go_on()
     found, files, size = life.look()
     print(f"# seed {OPTIONS.seed}: {len(life.needles.all)} needles in {files >> 10} KiB of files and {size >> 20} MiB of"
