@@ -14,6 +14,7 @@ them in memory, and finds in a file what is planted there; mutants.py runs this 
 import argparse
 import bisect
 import binascii
+import contextlib
 import glob
 import json
 import os
@@ -270,9 +271,19 @@ class Life:
             seek_descriptors(seeker, h.process.pid)
             with open(h.log, "rb") as f:
                 seeker.add("log", f.read())
+            for name, told in self.told():
+                seeker.add(name, told.SerializeToString())
         files = seeker.size
         seek_memory(seeker, h.process.pid)
         return seeker.found(), files, seeker.size - files
+
+    def told(self):
+        """What the server tells about itself and of its erasures."""
+        t, pb = self.town, self.house.world.pb
+        yield "audit log", t.admin.erasure.ListLog(pb.ListLogRequest(), timeout=house.CALL_S)
+        yield "erasures told", t.admin.erasure.ListErasures(pb.ListErasuresRequest(), timeout=house.CALL_S)
+        for client in (t.admin, t.ada):
+            yield "statistics", client.stats()
 
     def look_at_files(self):
         seeker = Seeker(self.house.world, self.needles, self.scene.folder)
@@ -399,6 +410,28 @@ def no_debugger(scene):
     h = scene.house(prefix=nobody)
     for pid in memory.family(h.process.pid):
         house.expect(not readable(pid), "the memory is open to another process of the same user")
+
+
+@house.check("a connection is replaced at its age, and no call fails of it")
+def connection_age(scene):
+    need_root()
+    h = scene.house("--connection-age-ms", "1000")
+    client, seen = h.client(h.admin_token), set()
+
+    def sockets():
+        found = set()
+        for path in glob.glob(f"/proc/{h.process.pid}/fd/*"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(path))
+        return {x for x in found if x.startswith("socket:")}
+
+    client.whoami()
+    first, until = sockets(), time.monotonic() + 20
+    while time.monotonic() < until and len(seen) < 2:
+        client.whoami()                          # raises if one is refused
+        seen |= sockets() - first
+        time.sleep(0.05)
+    house.expect(len(seen) >= 2, "the connection was not replaced")
 
 
 @house.check("the programs' own free is what their libraries call")
