@@ -20,6 +20,7 @@ GUARDS = {
     "erase_leaves_order": "dense", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
     "token_key_readable": "holder", "token_keeps_key": "holder",
+    "free_unwiped": "free_wipes",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
@@ -30,7 +31,7 @@ ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_sha
              "cancel_ignores_labels", "statistics_shared", "ids_from_counter", "receipt_shows_global_epoch",
              "head_unsynced", "root_destroyed_early", "intent_dropped_early", "store_torn",
              "keeper_key_in_server", "sandbox_off",
-             "free_unwiped", "tls_buffers_kept", "stack_unwiped"}
+             "tls_buffers_kept", "stack_unwiped"}
 
 
 def passes(build, test, mutant):

@@ -14,6 +14,7 @@ them in memory, and finds in a file what is planted there; mutants.py runs this 
 import argparse
 import bisect
 import binascii
+import contextlib
 import glob
 import json
 import os
@@ -171,7 +172,7 @@ class Life:
         self.house = self.town.house
         self.needles, self.documents = Needles(), {}
         # A start of its own for each document's words: one search finds any of them.
-        self.word = {n: self.invent() for n in ("plan", "diary", "long", "path", "user")}
+        self.word = {n: self.invent() for n in ("plan", "diary", "draft", "long", "path", "user")}
         self.word["user"] = self.word["user"].lower()            # names are
         self.fill()
 
@@ -191,13 +192,14 @@ class Life:
         t.bob.store("kept too", "The signal mast carries three lamps.", share=["group:oncall"])
         self.documents["plan"] = t.ada.store(self.word["path"] + "/plan", self.text("plan"),
                                              share=["user:bob", "group:garden"])
+        self.documents["draft"] = t.ada.store("draft", self.text("draft"), share=["user:bob"])
         self.documents["long"] = t.ada.store("long", self.text("long", 6000))
         self.documents["diary"] = self.eve.store(self.word["path"] + "/diary", self.text("diary"), share=["user:ada"])
 
     def use(self):
         """Everything that brings the documents into memory."""
         t = self.town
-        for client, name in ((t.ada, "plan"), (t.bob, "plan"), (t.cay, "plan"), (self.eve, "diary"), (t.ada, "diary")):
+        for client, name in ((t.ada, "plan"), (t.bob, "plan"), (t.cay, "plan"), (t.bob, "draft"), (self.eve, "diary"), (t.ada, "diary")):
             document = self.documents[name]
             house.expect(client.get(document).decode() == self.text(name), f"{name} is not what was put")
             question = f"Who keeps {self.word[name]}3?"
@@ -234,10 +236,10 @@ class Life:
         for suffix in ("", ".root"):
             shutil.rmtree(copy + suffix)
         os.unlink(out)
-        for name in ("plan", "diary", "long"):
+        for name in ("plan", "diary", "draft", "long"):
             self.needles.words("text", self.word[name])
             ids = wordpieces(os.path.join(house.ROOT, "model/bundled/embedder"), self.word[name].lower())
-            self.needles.token_ids(ids)
+            self.needles.token_ids(ids[:-1])             # the last may be one with the number behind the word
         self.needles.words("paths", self.word["path"])
         self.needles.words("the user's name", self.word["user"])
         self.needles.add("bearer token", "whole", self.town.token[self.word["user"]].encode())
@@ -246,6 +248,7 @@ class Life:
         t = self.town
         for name in ("plan", "long"):
             house.expect(json.loads(t.ada.erase(document=self.documents[name]).receipt)["id"], "no receipt")
+        t.ada.store("draft", "The draft is withdrawn.", replace=True)
         house.expect(json.loads(t.admin.erase(user=self.word["user"]).receipt)["id"], "no receipt")
         self.eve.close()
 
@@ -268,9 +271,19 @@ class Life:
             seek_descriptors(seeker, h.process.pid)
             with open(h.log, "rb") as f:
                 seeker.add("log", f.read())
+            for name, told in self.told():
+                seeker.add(name, told.SerializeToString())
         files = seeker.size
         seek_memory(seeker, h.process.pid)
         return seeker.found(), files, seeker.size - files
+
+    def told(self):
+        """What the server tells about itself and of its erasures."""
+        t, pb = self.town, self.house.world.pb
+        yield "audit log", t.admin.erasure.ListLog(pb.ListLogRequest(), timeout=house.CALL_S)
+        yield "erasures told", t.admin.erasure.ListErasures(pb.ListErasuresRequest(), timeout=house.CALL_S)
+        for client in (t.admin, t.ada):
+            yield "statistics", client.stats()
 
     def look_at_files(self):
         seeker = Seeker(self.house.world, self.needles, self.scene.folder)
@@ -298,11 +311,11 @@ def residue(scene):
     call = life.town.ada.documents.Get(life.house.world.pb.GetRequest(id=life.documents["long"]), timeout=house.CALL_S)
     next(call)
     kinds = {kind for kind, _, _, _ in life.look(everything=False)[0]}
+    print(f"# in memory before the erasure: {', '.join(sorted(kinds))}")
     for kind in ("text", "paths", "vectors", "the user's name", "bearer token"):
         house.expect(kind in kinds, f"control: {kind} not found in memory before the erasure, only {sorted(kinds)}")
     house.expect(any(k == "root key of before" and life.house.root in p for k, _, p, _ in life.look_at_files()),
                  "control: the root key is not found in the root folder before the erasure")
-    list(call)
     planted = os.path.join(life.house.data, "planted")
     with open(planted, "wb") as f:
         f.seek(1 << 20)
@@ -310,6 +323,7 @@ def residue(scene):
     house.expect(any(p == planted for _, _, p, _ in life.look_at_files()), "control: a planted word is not found")
     os.unlink(planted)
     life.erase()
+    house.refusal(lambda: list(call))        # cut off, or all of it was on its way
     life.go_on()
     found, files, size = life.look()
     print(f"# seed {OPTIONS.seed}: {len(life.needles.all)} needles in {files >> 10} KiB of files and {size >> 20} MiB of"
@@ -396,6 +410,28 @@ def no_debugger(scene):
     h = scene.house(prefix=nobody)
     for pid in memory.family(h.process.pid):
         house.expect(not readable(pid), "the memory is open to another process of the same user")
+
+
+@house.check("a connection is replaced at its age, and no call fails of it")
+def connection_age(scene):
+    need_root()
+    h = scene.house("--connection-age-ms", "1000")
+    client, seen = h.client(h.admin_token), set()
+
+    def sockets():
+        found = set()
+        for path in glob.glob(f"/proc/{h.process.pid}/fd/*"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(path))
+        return {x for x in found if x.startswith("socket:")}
+
+    client.whoami()
+    first, until = sockets(), time.monotonic() + 20
+    while time.monotonic() < until and len(seen) < 2:
+        client.whoami()                          # raises if one is refused
+        seen |= sockets() - first
+        time.sleep(0.05)
+    house.expect(len(seen) >= 2, "the connection was not replaced")
 
 
 @house.check("the programs' own free is what their libraries call")
