@@ -65,14 +65,6 @@ static const call CALLS[] = {
     {"landlock_create_ruleset", S}, {"landlock_add_rule", S}, {"landlock_restrict_self", S},
 };
 
-/* LeakSanitizer stops the world from a clone with ptrace; all of them read /proc/self. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define UNDER_SANITIZER 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
 #ifdef UNDER_SANITIZER
 static const char *const SANITIZER_CALLS[] = {"ptrace", "clone", "clone3", "fork", "wait4", "prctl", "kill",
                                               "process_vm_readv", "pipe", "pipe2", "personality",
