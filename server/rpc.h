@@ -1,4 +1,4 @@
-/* rpc: gRPC in a page, server and client. server/rpc.c is the only file that sees gRPC's headers.
+/* rpc: gRPC in a page, server and client. rpc_core.c, rpc_server.c and rpc_client.c alone see gRPC's headers.
  *
  * Server: handlers run on threads of their own and read and write messages with blocking calls. A
  * method is a full path ("/lethe.v1.Answers/Ask"); every unregistered path answers UNIMPLEMENTED at

@@ -25,7 +25,7 @@ result health_check(void *ctx, rpc_call *call);
 result health_watch(void *ctx, rpc_call *call);
 result reflection_info(void *ctx, rpc_call *call);
 
-/* From rpc.c. True once rpc_server_stop has begun. */
+/* From rpc_server.c. True once rpc_server_stop has begun. */
 bool rpc_call_stopping(const rpc_call *call);
 /* Waits until the server stops or the call is cancelled. */
 void rpc_call_wait_stopping(rpc_call *call);

@@ -1,5 +1,5 @@
 /* rpc_sanitizers: what the sanitizers must not hold against the distribution's libraries, which come
- * without instrumentation. Included by rpc.c alone; nothing of Lethe's own is listed. */
+ * without instrumentation. Included by rpc_core.c alone; nothing of Lethe's own is listed. */
 #ifndef LETHE_RPC_SANITIZERS_H
 #define LETHE_RPC_SANITIZERS_H
 
