@@ -1,4 +1,5 @@
 #include "canonical.h"
+#include "mutant.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -130,7 +131,8 @@ bool canonical_signed(const cJSON *object, uint8_t signer[SIGN_PUBLIC_BYTES])
         return false;
     buf text;
     buf_init(&text, SIGNED_MAX_BYTES);
-    bool good = canonical_write(object, "signature", &text) && sign_verify(signer, buf_bytes(&text), signature);
+    bool good = canonical_write(object, "signature", &text) &&
+                (sign_verify(signer, buf_bytes(&text), signature) || MUTANT(signature_unchecked));
     buf_free(&text);
     return good;
 }

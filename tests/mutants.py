@@ -13,7 +13,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GUARDS = {
     "flows_always": "ifc", "audience_ignored": "ifc", "gate_open": "ifc",
     "membership_cached": "acl", "quota_shared": "acl", "revoked_token_works": "acl",
-    "erase_keeps_root": "keytree", "erase_keeps_path": "keytree", "ack_before_commit": "store",
+    "erase_keeps_root": "keytree_commit", "erase_keeps_path": "keytree_commit",
+    "inclusion_unchecked": "merkle", "consistency_unchecked": "merkle", "signature_unchecked": "receipt", "ack_before_commit": "store",
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "erase_keeps_statistics": "lexical",

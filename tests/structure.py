@@ -26,7 +26,8 @@ ALLOWED = {
     "server": {"retrieval", "acl", "model", "proto", "holder", "ifc", "base"},
 }
 CONFINED = {  # library: (pattern of its includes, the files that may)
-    "gRPC": (r'#\s*include\s*[<"]grpc', {"server/rpc_core.h", "server/rpc_core.c", "server/rpc_server.c", "server/rpc_client.c"}),
+    "gRPC": (r'#\s*include\s*[<"](grpc|rpc_core)', {"server/rpc_core.h", "server/rpc_core.c", "server/rpc_server.c",
+                                                   "server/rpc_client.c"}),
     "LMDB": (r'#\s*include\s*[<"]lmdb', {"base/kv.c"}),
     "FAISS (C)": (r'#\s*include\s*[<"]faiss/c_api', {"retrieval/dense.c", "retrieval/faiss_adapter.h",
                                                    "retrieval/faiss_adapter.cpp"}),

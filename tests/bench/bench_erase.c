@@ -12,6 +12,7 @@
  * Each copy is opened in a process of its own, and written out before (sync), so that none of its pages are waited
  * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
  * the start folders there; --start measures with what such a run left. */
+#include "bench.h"
 #include "house.h"
 
 #include "erasure.h"
@@ -93,27 +94,12 @@ typedef struct {
 
 typedef struct { char folder[300]; uint64_t seed; id128 tenant; FILE *dump; uint32_t dumped_user; } world;
 
-static void must(result r)
-{
-    if (is_ok(r)) return;
-    fprintf(stderr, "%s %s\n", error_code_name(r.code), r.message);
-    exit(2);
-}
-
-static uint64_t next(world *w)
-{
-    uint64_t x = w->seed += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 /* A made-up word; the k-th most frequent has a share of about 1 / k, as in a language. */
 static void word_add(world *w, buf *out)
 {
     static const char *const syllables[] = {"ba", "do", "ke", "lin", "mor", "na", "pel", "ri",
                                             "sta", "tor", "ul", "ven", "wa", "xi", "yor", "zen"};
-    double u = (double)(next(w) >> 11) / 9007199254740992.0;
+    double u = (double)(random_next(&w->seed) >> 11) / 9007199254740992.0;
     uint32_t rank = (uint32_t)pow(WORDS, u);
     do {
         buf_append(out, syllables[rank % 16], strlen(syllables[rank % 16]));
@@ -297,9 +283,9 @@ static void erase_documents(world *w, house *h, uint32_t documents, int which, s
     const retrieval_scope scope = {context, &owner, 1};
     found all = {mem_alloc_array(documents, sizeof *all.items), 0};
     must(retrieval_list(h->stores, &scope, item_add, &all));       /* ascending ids */
-    size_t from = next(w) % (all.count - ERASED_AT_ONCE + 1);
+    size_t from = random_next(&w->seed) % (all.count - ERASED_AT_ONCE + 1);
     for (size_t i = 0; i < ERASED_AT_ONCE; i++) {                  /* scattered: any 500 */
-        size_t pick = which ? i + next(w) % (all.count - i) : from + i;
+        size_t pick = which ? i + random_next(&w->seed) % (all.count - i) : from + i;
         erasure_item taken = all.items[pick];
         all.items[pick] = all.items[i];
         all.items[i] = taken;
@@ -323,7 +309,7 @@ static void both(world *w, const options *o, const char *name, int first, sample
 {
     int ends[2];
     shell("cp -a '%s/%s' '%s/now' && cp -a '%s/%s.root' '%s/now.root' && sync -f '%s/%s'", w->folder, name);
-    uint64_t seed = next(w);
+    uint64_t seed = random_next(&w->seed);
     if (pipe(ends) != 0) exit(2);
     fflush(stdout);
     pid_t child = fork();

@@ -1,6 +1,7 @@
 /* What keytree_erase costs for one owner and for one document, against how many documents the owner
  * had; beside it adding, reading and opening. Prints a table, and CSV to argv[1] if given. The data
  * goes to a fresh folder under TMPDIR, so the fsyncs are those of that disk. */
+#include "bench.h"
 #include "keytree.h"
 
 #include <stdio.h>
@@ -12,13 +13,6 @@ static double now_ms(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static void must(result r)
-{
-    if (is_ok(r)) return;
-    fprintf(stderr, "%s %s\n", error_code_name(r.code), r.message);
-    exit(1);
 }
 
 static int compare_doubles(const void *left, const void *right)

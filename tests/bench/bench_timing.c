@@ -4,6 +4,7 @@
  *
  * --smoke: few measurements and no verdict. Otherwise exit 1 when a pair differs (|t| > 4.5), or the control, a
  * deliberately leaky comparison, does not. */
+#include "bench.h"
 #include "house.h"
 #include "scheduler.h"
 #include "service.h"
@@ -44,21 +45,6 @@ typedef struct {
     uint64_t seed, sink;
 } world;
 
-static void must(result r)
-{
-    if (is_ok(r)) return;
-    fprintf(stderr, "%s %s\n", error_code_name(r.code), r.message);
-    exit(2);
-}
-
-static uint64_t next(world *w)
-{
-    uint64_t x = w->seed += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
 /* ---- the cases: prepare is not measured ------------------------------------------------------------------ */
 typedef struct {
     const char *name;
@@ -87,7 +73,7 @@ static void run_flows(world *w, int class)
 /* An absent id stands right beside the other in the order of ids: only whether it is there differs. */
 static void prepare_id(world *w, int class, const id128 *all)
 {
-    input.id = all[next(w) % PICKS];
+    input.id = all[random_next(&w->seed) % PICKS];
     input.id.b[15] ^= class ? 0 : 1;
     arena_reset(w->call);
 }
@@ -108,7 +94,7 @@ static void token_scramble(world *w, const char *text, size_t from)
 {
     static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for (size_t i = 0; i < sizeof input.token; i++) {
-        unsigned drawn = (unsigned char)set[next(w) % 64], kept = (unsigned char)text[i];
+        unsigned drawn = (unsigned char)set[random_next(&w->seed) % 64], kept = (unsigned char)text[i];
         unsigned mask = 0u - ((unsigned)(i >= from) & (unsigned)(i < TOKEN_LAST));
         input.token[i] = (char)((drawn & mask) | (kept & ~mask));
     }
@@ -121,7 +107,7 @@ static void prepare_place(world *w, int class)
 }
 static void prepare_revoked(world *w, int class)
 {
-    token_scramble(w, w->revoked[next(w) % (uint64_t)w->tokens], class ? TOKEN_LAST : TOKEN_LAST - 3);
+    token_scramble(w, w->revoked[random_next(&w->seed) % (uint64_t)w->tokens], class ? TOKEN_LAST : TOKEN_LAST - 3);
 }
 
 /* Both classes alike: what is found here is the measurement's own. */
@@ -233,8 +219,8 @@ static void put(world *w, retrieval *r, id128 tenant, id128 owner, const ifc_lab
     for (uint32_t i = 0; i < count; i++) {
         snprintf(paths[i], sizeof paths[i], "%u.txt", from + i);
         snprintf(texts[i], sizeof texts[i], "The %s was seen by the %s. The night %s left the %s in the %s.",
-                 words[next(w) % 12], words[next(w) % 12], words[next(w) % 12], words[next(w) % 12],
-                 words[next(w) % 12]);
+                 words[random_next(&w->seed) % 12], words[random_next(&w->seed) % 12], words[random_next(&w->seed) % 12], words[random_next(&w->seed) % 12],
+                 words[random_next(&w->seed) % 12]);
         inputs[i] = (retrieval_input){.path = paths[i], .media_type = "text/plain", .content = bytes_str(texts[i]),
                                       .label = *label};
         random_bytes(inputs[i].nonce, 16);
@@ -423,7 +409,7 @@ static timing_result measure(world *w, const timing_case *c, size_t n)
     timing_sample *all = mem_alloc_array(n, sizeof *all);
     size_t warm = n / 10 + 10;
     for (size_t i = 0; i < n + warm; i++) {
-        int class = (int)(next(w) >> 63);
+        int class = (int)(random_next(&w->seed) >> 63);
         c->prepare(w, class);
         /* What prepare set going (stores, mispredicted branches) is over before the clock starts. */
         for (uint64_t settled = timing_now_ns() + SETTLE_NS; timing_now_ns() < settled;)

@@ -5,12 +5,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "tiny_embedder.h"
+#include "store_folders.h"
 
 typedef struct {
-    char dir[256], data[300], embedder[300];
-    root_holder *root;
-    keytree *keys;
+    store_folders f;
     retrieval *r;
     arena *a;
     id128 tenant, ada, bob, team;
@@ -19,32 +17,22 @@ typedef struct {
 
 static retrieval_options options_of(const house *h, uint32_t stores_open_max)
 {
-    return (retrieval_options){.data_dir = h->data, .embedder_dir = h->embedder, .keys = h->keys,
+    return (retrieval_options){.data_dir = h->f.data, .embedder_dir = h->f.embedder, .keys = h->f.keys,
                                .stores_open_max = stores_open_max, .document_max_bytes = 1 << 20,
                                .store_max_bytes = 64 << 20};
 }
 
 static void house_open(house *h)
 {
-    char path[400];
     memset(h, 0, sizeof *h);
-    test_tmpdir(h->dir);
-    snprintf(h->data, sizeof h->data, "%s/data", h->dir);
-    snprintf(h->embedder, sizeof h->embedder, "%s/embedder", h->dir);
-    CHECK_OK(dir_make(h->data, 0700));
-    CHECK_OK(dir_make(h->embedder, 0700));
-    tiny_embedder_write(h->embedder, TINY_F32);
-    snprintf(path, sizeof path, "%s/root", h->dir);
-    CHECK_OK(root_file_open(&h->root, path, true));
-    snprintf(path, sizeof path, "%s/keytree", h->data);
-    CHECK_OK(keytree_create(&h->keys, path, NULL, h->root));
+    store_folders_make(&h->f);
     h->tenant = id_random();
     id128 *people[] = {&h->ada, &h->bob, &h->team};
-    CHECK_OK(keytree_add(h->keys, (keytree_node[]){keytree_tenant(h->tenant)}, 1));
+    CHECK_OK(keytree_add(h->f.keys, (keytree_node[]){keytree_tenant(h->tenant)}, 1));
     for (int i = 0; i < 3; i++) {
         *people[i] = id_random();
         keytree_node node = keytree_owner(h->tenant, *people[i]);
-        CHECK_OK(keytree_add(h->keys, &node, 1));
+        CHECK_OK(keytree_add(h->f.keys, &node, 1));
     }
     CHECK_OK(ifc_context_init(&h->as_ada, h->tenant, h->ada, (id128[]){h->ada, h->team}, 2));
     CHECK_OK(ifc_context_init(&h->as_bob, h->tenant, h->bob, (id128[]){h->bob, h->team}, 2));
@@ -57,9 +45,7 @@ static void house_close(house *h)
 {
     arena_close(&h->a);
     retrieval_close(&h->r);
-    keytree_close(&h->keys);
-    root_holder_close(&h->root);
-    test_tmpdir_remove(h->dir);
+    store_folders_remove(&h->f);
 }
 
 static ifc_label for_one(id128 who)
@@ -284,7 +270,7 @@ static void other_tenants_see_nothing(void)
     put(&h, h.ada, "2", "A public river.", 2, open);
     id128 tenant = id_random(), eve = id_random();
     keytree_node nodes[] = {keytree_tenant(tenant), keytree_owner(tenant, eve)};
-    CHECK_OK(keytree_add(h.keys, nodes, 2));
+    CHECK_OK(keytree_add(h.f.keys, nodes, 2));
     ifc_context as_eve;
     CHECK_OK(ifc_context_init(&as_eve, tenant, eve, &eve, 1));
     retrieval_scope scope = {&as_eve, (id128[]){eve, h.ada}, 2};
@@ -394,7 +380,7 @@ static void erasing_a_document(void)
     CHECK(!hit_has(hits, n, gone));
     keytree_erasure done;
     keytree_node target = keytree_document(h.tenant, h.ada, gone);
-    CHECK_OK(keytree_erase(h.keys, &target, 1, NULL, NULL, &done));
+    CHECK_OK(keytree_erase(h.f.keys, &target, 1, NULL, NULL, &done));
     CHECK_OK(retrieval_drop(h.r, h.tenant, h.ada, &gone, &chunks, 1));
     CHECK_OK(retrieval_drop(h.r, h.tenant, h.ada, &gone, &chunks, 1));
     CHECK(observe(&h, &h.as_ada) == before);
@@ -422,7 +408,7 @@ static void erasing_an_owner(void)
     CHECK_OK(retrieval_wipe(h.r, h.tenant, h.bob, NULL, 0));
     keytree_erasure done;
     keytree_node target = keytree_owner(h.tenant, h.bob);
-    CHECK_OK(keytree_erase(h.keys, &target, 1, NULL, NULL, &done));
+    CHECK_OK(keytree_erase(h.f.keys, &target, 1, NULL, NULL, &done));
     CHECK_OK(retrieval_drop(h.r, h.tenant, h.bob, NULL, NULL, 0));
     CHECK_OK(retrieval_drop(h.r, h.tenant, h.bob, NULL, NULL, 0));
     CHECK(observe(&h, &h.as_bob) == before);

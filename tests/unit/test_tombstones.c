@@ -3,7 +3,7 @@
 #include "retrieval/tombstones.h"
 #include "test.h"
 
-#include "tiny_embedder.h"
+#include "store_folders.h"
 
 enum { VOCABULARY = 3000, DOCUMENT_WORDS = 300, TEXTS = 1000, TRIALS = 200, SENTENCE = 12 };
 
@@ -231,49 +231,35 @@ static void as_bytes(void)
 
 /* ---- in their owner's store ---------------------------------------------------------------------------------- */
 typedef struct {
-    char dir[256], data[300], embedder[300];
-    root_holder *root;
-    keytree *keys;
+    store_folders f;
     retrieval *r;
     id128 tenant, ada, bob;
 } house;
 
 static void stores_open(house *h)
 {
-    const retrieval_options o = {.data_dir = h->data, .embedder_dir = h->embedder, .keys = h->keys,
+    const retrieval_options o = {.data_dir = h->f.data, .embedder_dir = h->f.embedder, .keys = h->f.keys,
                                  .store_max_bytes = 64 << 20};
     CHECK_OK(retrieval_open(&h->r, &o));
 }
 
 static void house_open(house *h)
 {
-    char path[400];
     memset(h, 0, sizeof *h);
-    test_tmpdir(h->dir);
-    snprintf(h->data, sizeof h->data, "%s/data", h->dir);
-    snprintf(h->embedder, sizeof h->embedder, "%s/embedder", h->dir);
-    CHECK_OK(dir_make(h->data, 0700));
-    CHECK_OK(dir_make(h->embedder, 0700));
-    tiny_embedder_write(h->embedder, TINY_F32);
-    snprintf(path, sizeof path, "%s/root", h->dir);
-    CHECK_OK(root_file_open(&h->root, path, true));
-    snprintf(path, sizeof path, "%s/keytree", h->data);
-    CHECK_OK(keytree_create(&h->keys, path, NULL, h->root));
+    store_folders_make(&h->f);
     h->tenant = id_random();
     h->ada = id_random();
     h->bob = id_random();
     const keytree_node nodes[] = {keytree_tenant(h->tenant), keytree_owner(h->tenant, h->ada),
                                   keytree_owner(h->tenant, h->bob)};
-    CHECK_OK(keytree_add(h->keys, nodes, 3));
+    CHECK_OK(keytree_add(h->f.keys, nodes, 3));
     stores_open(h);
 }
 
 static void house_close(house *h)
 {
     retrieval_close(&h->r);
-    keytree_close(&h->keys);
-    root_holder_close(&h->root);
-    test_tmpdir_remove(h->dir);
+    store_folders_remove(&h->f);
 }
 
 static retrieval_stored put(house *h, id128 owner, const char *text)
@@ -297,7 +283,7 @@ static void erase(house *h, id128 owner, id128 document)
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));
     CHECK_OK(retrieval_fence(h->r, h->tenant, owner, &document, 1, false, NULL, NULL));
-    CHECK_OK(keytree_erase(h->keys, &node, 1, NULL, NULL, &done));
+    CHECK_OK(keytree_erase(h->f.keys, &node, 1, NULL, NULL, &done));
     CHECK_OK(retrieval_tombstones_leave(h->r, h->tenant, owner, &document, 1));   /* as after a crash */
     CHECK_OK(retrieval_drop(h->r, h->tenant, owner, &document, &chunks, 1));
 }
