@@ -1,9 +1,11 @@
 /* compartment: what is held in memory of one open store. Internal to retrieval/.
  *
- * The documents of a store, by id, each in the compartment of its label; a compartment has one
- * dense and one lexical index over the same rows (chunks by document id and number). A
- * compartment exists as long as it has documents. All of it is a function of the documents that
- * are there. Threads: the caller holds the store's lock. */
+ * The documents of a store, by id, each in the compartment of its label. A compartment is held in parts, each of the
+ * documents whose ids begin with certain bits, with one dense and one lexical index over the same rows (chunks by
+ * document id and number): so that adding and removing moves one part's rows and not all. A part of more than
+ * part_rows_max rows (and one document) is two, one bit longer; two that fit into one are one. A part exists as long
+ * as it has documents. All of it is a function of the documents that are there. Search does not see where the parts
+ * end (search.c). Threads: the caller holds the store's lock. */
 #ifndef LETHE_COMPARTMENT_H
 #define LETHE_COMPARTMENT_H
 
@@ -11,26 +13,29 @@
 #include "lexical.h"
 #include "store.h"
 
+enum { PART_ROWS_MAX = 8192 };
+
 typedef struct {
     ifc_label label;
+    id128 prefix;                  /* of its documents' ids; zeros behind the first bits */
+    uint32_t bits;
     dense *vectors;
     lexical *words;
     uint32_t documents;
-} compartment;
+} part;
 
 typedef struct {
     id128 id;
-    compartment *home;             /* in holding.compartments */
-    char *path;                    /* owned */
-    char media_type[64];
+    part *home;                    /* in holding.parts */
+    char *path;                    /* owned: the path, NUL, the media type, NUL */
     uint64_t size_bytes;
     uint32_t chunk_count;
 } holding_document;
 
 typedef struct {
-    uint32_t dimensions;
-    compartment **compartments;
-    uint32_t compartment_count, compartment_capacity;
+    uint32_t dimensions, part_rows_max;      /* the latter PART_ROWS_MAX, but for tests */
+    part **parts;
+    uint32_t part_count, part_capacity;
     holding_document *documents;   /* ascending ids */
     uint32_t document_count, document_capacity;
     uint64_t chunks, text_bytes;
@@ -40,11 +45,12 @@ void holding_init(holding *h, uint32_t dimensions);
 void holding_clear(holding *h);                           /* wipes */
 /* Zeros what is held; the memory is given back by holding_clear, which alone may follow. */
 void holding_wipe(holding *h);
+const char *holding_media_type(const holding_document *d);
 holding_document *holding_find(const holding *h, id128 id);        /* NULL when absent */
 /* The document, or where it is absent the one beside it in the order of ids; NULL when there is none. One path whether
  * it is there or not. */
 const holding_document *holding_near(const holding *h, id128 id, bool *present);
-/* Removes rows and words, wiping them; an empty compartment goes. Absent is fine. */
+/* Removes rows and words, wiping them. Absent is fine. */
 void holding_remove(holding *h, id128 id);
 /* Many at once, ids in any order: each row that stays moves at most once. */
 void holding_remove_many(holding *h, const id128 *ids, size_t count);

@@ -183,6 +183,42 @@ void dense_remove_many(dense *d, const id128 *documents, size_t count)
 
 void dense_remove(dense *d, id128 document) { dense_remove_many(d, &document, 1); }
 
+/* Copies the rows from the given one on behind all of another. */
+static result rows_append(const dense *from, uint32_t first, dense *to)
+{
+    uint32_t count = from->rows - first;
+    if (count == 0) return OK;
+    if (faiss_Index_add(to->index, count, rows_of(from) + (size_t)first * from->dimensions) != 0) {
+        index_shorten(to, to->rows);
+        return fail(E_UNAVAILABLE, "the vector index could not grow");
+    }
+    keys_reserve(to, to->rows + count);
+    memcpy(to->keys + to->rows, from->keys + first, count * sizeof *to->keys);
+    to->rows += count;
+    return OK;
+}
+
+result dense_split(dense *d, id128 first, dense *upper)
+{
+    ASSERT(upper->rows == 0 && upper->dimensions == d->dimensions);
+    uint32_t at = lower_bound(d, first);
+    TRY(rows_append(d, at, upper));
+    mem_wipe(d->keys + at, (d->rows - at) * sizeof *d->keys);
+    mem_wipe(rows_of(d) + (size_t)at * d->dimensions, (size_t)(d->rows - at) * d->dimensions * sizeof(float));
+    index_shorten(d, at);
+    d->rows = at;
+    return OK;
+}
+
+result dense_join(dense *d, dense *upper)
+{
+    ASSERT(d->rows == 0 || upper->rows == 0 ||
+           id_compare(d->keys[d->rows - 1].document, upper->keys[0].document) < 0);
+    TRY(rows_append(upper, 0, d));
+    dense_wipe(upper);
+    return OK;
+}
+
 uint32_t dense_rows(const dense *d) { return d->rows; }
 
 dense_key dense_key_of(const dense *d, uint32_t row)

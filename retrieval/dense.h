@@ -1,4 +1,4 @@
-/* dense: one exact inner-product index of a compartment. Internal to retrieval/; dense.c is the
+/* dense: one exact inner-product index of a part of a compartment. Internal to retrieval/; dense.c is the
  * only file that sees FAISS's C headers. Rows are kept in canonical order (by key), so that
  * neither bytes nor results depend on how the set came about; removed rows are zeroed. */
 #ifndef LETHE_DENSE_H
@@ -22,6 +22,10 @@ MUST_USE result dense_add_many(dense *d, const dense_document *documents, size_t
 void dense_remove(dense *d, id128 document);              /* absent is fine */
 /* Many at once, ids strictly ascending: each row that stays moves at most once. */
 void dense_remove_many(dense *d, const id128 *documents, size_t count);
+/* Moves the documents from the given id on into an empty index; after an error both are as before. */
+MUST_USE result dense_split(dense *d, id128 first, dense *upper);
+/* Moves all of upper, whose ids are above all of d, into d; after an error both are as before. */
+MUST_USE result dense_join(dense *d, dense *upper);
 uint32_t dense_rows(const dense *d);
 dense_key dense_key_of(const dense *d, uint32_t row);
 const float *dense_vector(const dense *d, uint32_t row);

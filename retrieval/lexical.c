@@ -455,6 +455,69 @@ void lexical_remove_many(lexical *lx, const id128 *ids, size_t count)
 
 void lexical_remove(lexical *lx, id128 id) { lexical_remove_many(lx, &id, 1); }
 
+/* ---- division -------------------------------------------------------------------------------- */
+
+/* A term's postings from the given row on go to the other index, whose first row it becomes. */
+static void entry_split(entry *e, uint32_t first, lexical *upper)
+{
+    uint32_t at = entry_lower(e, first), count = e->count - at;
+    if (count == 0) return;
+    entry *to = table_add(upper, bytes_of(e->text, e->size));
+    entry_reserve(upper, to, count);
+    for (uint32_t p = 0; p < count; p++)
+        to->postings[p] = (posting){e->postings[at + p].row - first, e->postings[at + p].times};
+    to->count = count;
+    mem_wipe(e->postings + at, count * sizeof *e->postings);
+    e->count = at;
+}
+
+static uint32_t table_split(lexical *lx, uint32_t first, lexical *upper, uint32_t *emptied)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lx->slots; i++) {
+        prefetch(lx, i);
+        entry *e = &lx->table[i];
+        if (e->count == 0) continue;
+        entry_split(e, first, upper);
+        if (e->count == 0) emptied[n++] = i;
+    }
+    return n;
+}
+
+/* Documents from the given one on, and their rows. */
+static void documents_split(lexical *lx, uint32_t at, uint32_t first, lexical *upper)
+{
+    uint32_t documents = lx->document_count - at, rows = lx->row_count - first;
+    upper->documents = mem_alloc_array(documents, sizeof *upper->documents);
+    upper->rows = mem_alloc_array(rows, sizeof *upper->rows);
+    for (uint32_t i = 0; i < documents; i++) {
+        upper->documents[i] = lx->documents[at + i];
+        upper->documents[i].first -= first;
+        upper->length += upper->documents[i].length;
+    }
+    for (uint32_t i = 0; i < rows; i++)
+        upper->rows[i] = (row){lx->rows[first + i].document - at, lx->rows[first + i].length};
+    upper->document_count = upper->document_capacity = documents;
+    upper->row_count = upper->row_capacity = rows;
+    mem_wipe(lx->documents + at, documents * sizeof *lx->documents);
+    mem_wipe(lx->rows + first, rows * sizeof *lx->rows);
+    lx->document_count = at;
+    lx->row_count = first;
+    lx->length -= upper->length;
+}
+
+void lexical_split(lexical *lx, id128 first_id, lexical *upper)
+{
+    uint32_t at;
+    ASSERT(upper->document_count == 0 && upper->slots > 0);
+    (void)find_document(lx, first_id, &at);
+    if (at == lx->document_count) return;
+    uint32_t *emptied = mem_alloc_array(lx->used, sizeof *emptied), first = lx->documents[at].first;
+    table_prune(lx, emptied, table_split(lx, first, upper, emptied));
+    documents_split(lx, at, first, upper);
+    mem_free(emptied);
+}
+
 uint32_t lexical_rows(const lexical *lx) { return lx->row_count; }
 
 uint64_t lexical_bytes(const lexical *lx)

@@ -1,11 +1,11 @@
-/* lexical: an inverted index of one compartment, in memory only. Internal to retrieval/.
+/* lexical: an inverted index of one part of a compartment, in memory only. Internal to retrieval/.
  *
- * Rows are the compartment's chunks in canonical order (document id, chunk), the same rows as in
+ * Rows are the part's chunks in canonical order (document id, chunk), the same rows as in
  * dense.h; postings are kept in row order and empty terms go, so that what is held is a function
  * of the documents that are there and not of how they came. Removed memory is wiped.
  *
- * Statistics are sums: a search adds them up over the compartments that it may use and computes
- * BM25 from the totals, so that no other compartment moves a score. Evidence of a chunk is taken
+ * Statistics are sums: a search adds them up over what it may use and computes
+ * BM25 from the totals, so that nothing else moves a score. Evidence of a chunk is taken
  * at two levels, the chunk and its whole document: a short passage seldom repeats what its
  * document is about.
  *
@@ -30,6 +30,8 @@ void lexical_merge(lexical *dst, lexical *src);
 void lexical_remove(lexical *lx, id128 document);        /* absent is fine */
 /* Many at once, ids strictly ascending, in one pass over the postings. */
 void lexical_remove_many(lexical *lx, const id128 *documents, size_t count);
+/* Moves the documents from the given id on into an empty index. */
+void lexical_split(lexical *lx, id128 first, lexical *upper);
 uint32_t lexical_rows(const lexical *lx);
 uint64_t lexical_bytes(const lexical *lx);
 /* The same documents give the same digest, whatever the history (tests). */
@@ -48,7 +50,7 @@ void lexical_query_init(lexical_query *q, terms *t, bytes text);
 /* Index of a term in the query, or count. */
 uint32_t lexical_query_find(const lexical_query *q, bytes term);
 
-/* Sums over compartments; zeroed by the caller before the first. Lengths are in terms. */
+/* Sums over indexes; zeroed by the caller before the first. Lengths are in terms. */
 typedef struct {
     uint64_t chunks, documents, length;
     uint64_t chunks_with[LEXICAL_QUERY_TERMS_MAX], documents_with[LEXICAL_QUERY_TERMS_MAX];

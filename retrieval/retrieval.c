@@ -73,7 +73,8 @@ static void document_info(const slot *s, const holding_document *d, retrieval_do
     info->id = d->id;
     info->owner = s->owner;
     memcpy(info->path, d->path, strnlen(d->path, RETRIEVAL_PATH_MAX_BYTES));
-    memcpy(info->media_type, d->media_type, sizeof info->media_type);
+    const char *type = holding_media_type(d);
+    memcpy(info->media_type, type, strnlen(type, sizeof info->media_type - 1));
     info->label = d->home->label;
     info->size_bytes = d->size_bytes;
     info->chunk_count = d->chunk_count;

@@ -27,7 +27,7 @@ const search_weights SEARCH_WEIGHTS = {
     .dense_share = 0.3f, .window_share = 0.3f, .rarity = 1.0f,
 };
 
-typedef struct { slot *s; compartment *c; float *lexical; } view;
+typedef struct { slot *s; part *c; float *lexical; } view;
 
 typedef struct {
     uint32_t view, row, chunk;
@@ -110,11 +110,11 @@ static bool may_use(const search *q, const ifc_label *label)
 static void collect_views(search *q)
 {
     size_t most = 0;
-    for (size_t i = 0; i < q->slot_count; i++) most += q->slots[i]->memory.compartment_count;
+    for (size_t i = 0; i < q->slot_count; i++) most += q->slots[i]->memory.part_count;
     q->views = mem_alloc_array(most, sizeof *q->views);
     for (size_t i = 0; i < q->slot_count; i++)
-        for (uint32_t c = 0; c < q->slots[i]->memory.compartment_count; c++) {
-            compartment *home = q->slots[i]->memory.compartments[c];
+        for (uint32_t c = 0; c < q->slots[i]->memory.part_count; c++) {
+            part *home = q->slots[i]->memory.parts[c];
             if (may_use(q, &home->label))
                 q->views[q->view_count++] = (view){q->slots[i], home, NULL};
             else if (MUTANT(statistics_shared))

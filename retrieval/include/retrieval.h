@@ -1,7 +1,7 @@
 /* retrieval: encrypted stores, one index a compartment, hybrid search within a clearance.
  *
  * A store is opened lazily and closed, its memory wiped, under options.stores_open_max. All documents
- * of one store with one label form a compartment: one FAISS index, one lexical structure. A search
+ * of one store with one label form a compartment: FAISS indexes and lexical ones. A search
  * touches the compartments that the context permits and no other byte; nothing is filtered after it.
  *
  * Threads: every function may be called from any thread; a lock per store (readers/writer) inside. */
