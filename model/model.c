@@ -2,8 +2,23 @@
 #include "engine.h"
 
 #include <math.h>
+#include <string.h>
 
 enum { TOKENIZER_FILE_MAX_BYTES = 64 << 20 };
+
+static const char *const PRECISIONS[] = {"stored", "f32", "bf16", "q8", "q4"};
+
+const char *model_precision_name(model_precision p) { return PRECISIONS[p]; }
+
+bool model_precision_parse(const char *name, model_precision *out)
+{
+    for (int i = MODEL_AS_STORED; i <= MODEL_Q4; i++)
+        if (strcmp(name, PRECISIONS[i]) == 0) {
+            *out = (model_precision)i;
+            return true;
+        }
+    return false;
+}
 
 static result read_part(const char *dir, const char *name, size_t limit, buf *out)
 {
@@ -45,7 +60,7 @@ static void describe(model *m)
     const model_config *c = &m->config;
     m->layer_floats = (size_t)c->d_inner * (c->d_conv - 1 + c->d_state);
     m->info = (model_info){
-        .architecture = "MambaForCausalLM", .kernel = m->kernels->name,
+        .architecture = "MambaForCausalLM", .kernel = m->kernels->name, .precision = "f32",
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,

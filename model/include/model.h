@@ -14,11 +14,18 @@
 typedef struct model model;
 typedef struct model_seq model_seq;
 
-typedef struct { uint32_t threads; /* 0: 1 */ } model_options;
+/* What the large matrices are held in. As stored: F32 and F16 files as F32, BF16 as BF16, quantised ones as they are.
+ * Q8, Q4: groups of 32 along the input with one scale each. Arithmetic is float32 throughout. */
+typedef enum { MODEL_AS_STORED, MODEL_F32, MODEL_BF16, MODEL_Q8, MODEL_Q4 } model_precision;
+const char *model_precision_name(model_precision p);      /* "stored", "f32", "bf16", "q8", "q4" */
+bool model_precision_parse(const char *name, model_precision *out);
+
+typedef struct { uint32_t threads; /* 0: 1 */ model_precision precision; } model_options;
 
 typedef struct {
     const char *architecture;          /* "MambaForCausalLM" */
     const char *kernel;                /* which CPU path runs: part of the reported configuration */
+    const char *precision;             /* model_precision_name of what is held */
     uint32_t vocab_size, d_model, d_inner, d_state, d_conv, dt_rank, layers;
     int32_t eos_token;                 /* -1: none */
     uint64_t state_bytes;              /* exact size of one sequence's state */
