@@ -51,7 +51,7 @@ struct model_seq {
 };
 
 /* Reads every tensor and packs it. E_INVALID names what is missing or misshapen. */
-MUST_USE result weights_load(weights *w, const model_config *c, const char *dir,
+MUST_USE result weights_load(weights *w, const model_config *c, model_precision precision, const char *dir,
                              bytes config_json);
 void weights_free(weights *w);
 

@@ -42,7 +42,7 @@ static result open_tokenizer(model *m, const char *dir)
     return r;
 }
 
-static result open_weights(model *m, const char *dir)
+static result open_weights(model *m, model_precision precision, const char *dir)
 {
     buf json;
     buf_init(&json, CONFIG_FILE_MAX_BYTES);
@@ -50,7 +50,7 @@ static result open_weights(model *m, const char *dir)
     if (is_ok(r)) r = model_config_parse(&m->config, buf_bytes(&json));
     /* The tokenizer first: it is quick to refuse. */
     if (is_ok(r)) r = open_tokenizer(m, dir);
-    if (is_ok(r)) r = weights_load(&m->weights, &m->config, dir, buf_bytes(&json));
+    if (is_ok(r)) r = weights_load(&m->weights, &m->config, precision, dir, buf_bytes(&json));
     buf_free(&json);
     return r;
 }
@@ -78,7 +78,7 @@ result model_open(model **out, const char *dir, const model_options *options)
         return fail(E_INVALID, "the engine takes at most %d threads", POOL_THREADS_MAX);
     model *m = mem_alloc(sizeof *m);
     m->kernels = kernels_pick();
-    result r = open_weights(m, dir);
+    result r = open_weights(m, options == NULL ? MODEL_AS_STORED : options->precision, dir);
     if (is_ok(r)) r = pool_open(&m->pool, threads);
     if (!is_ok(r)) {
         model_close(&m);

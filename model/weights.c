@@ -10,11 +10,13 @@
 #include <string.h>
 
 enum { NAME_MAX_CHARS = 96 };
+typedef enum { LARGE, SMALL } matrix_use;
 
 typedef struct {
     weights *w;
     const model_config *c;
     const tensors *file;
+    model_precision precision;
 } loader;
 
 float *floats_alloc(size_t count, void **memory)
@@ -25,15 +27,17 @@ float *floats_alloc(size_t count, void **memory)
 }
 
 /* Memory that weights_free frees. */
-static float *keep_floats(weights *w, size_t count)
+static void *keep_bytes(weights *w, size_t count)
 {
     if (w->block_count == w->block_capacity) {
         w->block_capacity = w->block_capacity == 0 ? 64 : 2 * w->block_capacity;
         w->blocks = mem_realloc(w->blocks, w->block_capacity * sizeof(void *));
     }
-    w->bytes += count * sizeof(float);
-    return floats_alloc(count, &w->blocks[w->block_count++]);
+    w->bytes += count;
+    return floats_alloc((count + sizeof(float) - 1) / sizeof(float), &w->blocks[w->block_count++]);
 }
+
+static float *keep_floats(weights *w, size_t count) { return keep_bytes(w, count * sizeof(float)); }
 
 static result expect(const loader *l, const char *name, uint32_t rank, const uint64_t *shape,
                      const tensor **out)
@@ -64,12 +68,25 @@ static tensor rows_of(const tensor *t, uint64_t first, uint64_t count)
     return part;
 }
 
+/* What a matrix is held in. Those of few weights are held better: what they save would be nothing, and dt and B, C
+ * steer the recurrence. */
+static matrix_type type_of(const loader *l, const tensor *t, matrix_use use)
+{
+    static const matrix_type HELD[][2] = {[MODEL_F32] = {MATRIX_F32, MATRIX_F32},
+        [MODEL_BF16] = {MATRIX_BF16, MATRIX_BF16}, [MODEL_Q8] = {MATRIX_Q8, MATRIX_BF16},
+        [MODEL_Q4] = {MATRIX_Q4, MATRIX_BF16}};
+    model_precision p = l->precision;
+    if (p == MODEL_AS_STORED) p = t->type == TENSOR_BF16 ? MODEL_BF16 : MODEL_F32;
+    return HELD[p][use == SMALL];
+}
+
 /* Packs rows [first, first+out) of t, whose rows have in elements, into m. */
-static result pack_matrix(const loader *l, const tensor *t, size_t first, uint32_t out, uint32_t in,
+static result pack_matrix(const loader *l, const tensor *t, matrix_use use, size_t first, uint32_t out, uint32_t in,
                           matrix *m)
 {
-    *m = (matrix){.out = out, .in = in};
-    float *packed = keep_floats(l->w, panel_pad(out) * in);
+    *m = (matrix){.out = out, .in = in, .type = type_of(l, t, use)};
+    size_t size = panel_bytes(m->type, in);
+    uint8_t *packed = keep_bytes(l->w, matrix_panels(m) * size);
     float *rows = mem_alloc_array((size_t)in * PANEL, sizeof(float));
     result r = OK;
     m->w = packed;
@@ -77,20 +94,18 @@ static result pack_matrix(const loader *l, const tensor *t, size_t first, uint32
         size_t n = out - p < PANEL ? out - p : PANEL;
         tensor part = rows_of(t, first + p, n);
         TRY_TO(r, tensor_to_f32(&part, rows), out);
-        float *to = packed + p * in;
-        for (size_t k = 0; k < in; k++)
-            for (size_t i = 0; i < n; i++) to[k * PANEL + i] = rows[i * in + k];
+        panel_pack(m->type, rows, n, in, packed + p / PANEL * size);
     }
 out:
     mem_free(rows);
     return r;
 }
 
-static result load_matrix(const loader *l, const char *name, uint32_t out, uint32_t in, matrix *m)
+static result load_matrix(const loader *l, const char *name, matrix_use use, uint32_t out, uint32_t in, matrix *m)
 {
     const tensor *t = NULL;
     TRY(expect(l, name, 2, (uint64_t[]){out, in}, &t));
-    return pack_matrix(l, t, 0, out, in, m);
+    return pack_matrix(l, t, use, 0, out, in, m);
 }
 
 /* out (columns,rows) = transposed t, a tensor of rows*columns elements. */
@@ -119,8 +134,8 @@ static result load_in_proj(const loader *l, uint32_t index, layer *y)
     const tensor *t = NULL;
     layer_name(name, index, "mixer.in_proj.weight");
     TRY(expect(l, name, 2, (uint64_t[]){2 * (uint64_t)c->d_inner, c->d_model}, &t));
-    TRY(pack_matrix(l, t, 0, c->d_inner, c->d_model, &y->in_x));
-    TRY(pack_matrix(l, t, c->d_inner, c->d_inner, c->d_model, &y->in_z));
+    TRY(pack_matrix(l, t, LARGE, 0, c->d_inner, c->d_model, &y->in_x));
+    TRY(pack_matrix(l, t, LARGE, c->d_inner, c->d_inner, c->d_model, &y->in_z));
     if (!c->use_bias) return OK;
     layer_name(name, index, "mixer.in_proj.bias");
     TRY(expect(l, name, 1, (uint64_t[]){2 * (uint64_t)c->d_inner}, &t));
@@ -161,9 +176,9 @@ static result load_ssm(const loader *l, uint32_t index, layer *y)
     TRY(load_transposed(l, t, c->d_inner, c->d_state, &y->a));
     for (size_t i = 0; i < (size_t)c->d_inner * c->d_state; i++) y->a[i] = -expf(y->a[i]);
     TRY(load_vector(l, layer_name(name, index, "mixer.D"), c->d_inner, &y->d));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.x_proj.weight"),
+    TRY(load_matrix(l, layer_name(name, index, "mixer.x_proj.weight"), SMALL,
                     c->dt_rank + 2 * c->d_state, c->d_inner, &y->x_proj));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.dt_proj.weight"), c->d_inner, c->dt_rank,
+    TRY(load_matrix(l, layer_name(name, index, "mixer.dt_proj.weight"), SMALL, c->d_inner, c->dt_rank,
                     &y->dt_proj));
     TRY(load_vector(l, layer_name(name, index, "mixer.dt_proj.bias"), c->d_inner, &bias));
     y->dt_proj.bias = bias;
@@ -179,7 +194,7 @@ static result load_layer(const loader *l, uint32_t index)
     TRY(load_in_proj(l, index, y));
     TRY(load_conv(l, index, y));
     TRY(load_ssm(l, index, y));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.out_proj.weight"), c->d_model, c->d_inner,
+    TRY(load_matrix(l, layer_name(name, index, "mixer.out_proj.weight"), LARGE, c->d_model, c->d_inner,
                     &y->out_proj));
     if (!c->use_bias) return OK;
     float *bias = NULL;
@@ -191,7 +206,7 @@ static result load_layer(const loader *l, uint32_t index)
 static result load_all(const loader *l)
 {
     const model_config *c = l->c;
-    TRY(load_matrix(l, "backbone.embeddings.weight", c->vocab_size, c->d_model,
+    TRY(load_matrix(l, "backbone.embeddings.weight", LARGE, c->vocab_size, c->d_model,
                     &l->w->embeddings));
     l->w->layers = mem_alloc_array(c->layers, sizeof(layer));
     for (uint32_t i = 0; i < c->layers; i++) TRY(load_layer(l, i));
@@ -201,7 +216,7 @@ static result load_all(const loader *l)
         l->w->head = l->w->embeddings;
         return OK;
     }
-    return load_matrix(l, "lm_head.weight", c->vocab_size, c->d_model, &l->w->head);
+    return load_matrix(l, "lm_head.weight", LARGE, c->vocab_size, c->d_model, &l->w->head);
 }
 
 static result identify(weights *w, const tensors *file, bytes config_json)
@@ -229,12 +244,13 @@ static result identify(weights *w, const tensors *file, bytes config_json)
     return r;
 }
 
-result weights_load(weights *w, const model_config *c, const char *dir, bytes config_json)
+result weights_load(weights *w, const model_config *c, model_precision precision, const char *dir,
+                    bytes config_json)
 {
     *w = (weights){0};
     tensors *file = NULL;
     TRY(tensors_open(&file, dir));
-    loader l = {w, c, file};
+    loader l = {w, c, file, precision};
     result r = load_all(&l);
     if (is_ok(r)) r = identify(w, file, config_json);
     tensors_close(&file);

@@ -7,30 +7,7 @@
 #ifndef LETHE_MODEL_KERNELS_H
 #define LETHE_MODEL_KERNELS_H
 
-#include "base.h"
-
-enum { PANEL = 32 };                       /* outputs that are interleaved in a packed matrix */
-
-static inline size_t panel_pad(size_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
-
-/* W (out,in) as panels [ceil(out/32)][in][32], rows past out zero; bias (out padded) or NULL. */
-typedef struct {
-    uint32_t out, in;
-    const float *w;                        /* 64-aligned */
-    const float *bias;
-} matrix;
-
-static inline uint32_t matrix_panels(const matrix *m) { return (m->out + PANEL - 1) / PANEL; }
-
-/* What a matrix product reads and writes. x (rows,in) with row distance x_stride, y likewise. */
-typedef struct {
-    const float *x;
-    size_t x_stride, rows;
-    float *y;
-    size_t y_stride;
-    bool add;                              /* y += the product (after its bias) instead of y = */
-    bool exact_width;                      /* y has no room past out: the last panel is cut */
-} matmul_io;
+#include "matmul.h"
 
 /* One sequence's rows of a step, for channels [d0, d1). Matrices named (rows,D) have row distance
  * stride; conv_state is (K-1,D) and ssm_state (N,D), both D = d_inner apart. */
@@ -51,8 +28,7 @@ typedef struct {
 
 typedef struct {
     const char *name;
-    /* y = x W^T + bias for panels [p0, p1). Error: rel <= 4e-6 sqrt(in/256) of sum |x||w|. */
-    void (*matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io);
+    matmul_fn *matmul;
     /* u = silu(causal depthwise convolution of x with conv_state before it); conv_state becomes the
      * last K-1 rows. Error: rel <= 1e-6 of the sum of magnitudes. */
     void (*conv)(const mixer_io *io);

@@ -117,10 +117,7 @@ static void step_head(void *ctx, uint32_t part, uint32_t parts)
 static void embed(const pass *s, const uint32_t *tokens)
 {
     const matrix *e = &s->m->weights.embeddings;
-    for (size_t r = 0; r < s->rows; r++) {
-        const float *w = e->w + (size_t)(tokens[r] / PANEL) * e->in * PANEL + tokens[r] % PANEL;
-        for (size_t k = 0; k < e->in; k++) s->hidden[r * s->narrow + k] = w[k * PANEL];
-    }
+    for (size_t r = 0; r < s->rows; r++) matrix_output(e, tokens[r], s->hidden + r * s->narrow);
 }
 
 static void norm_rows(const pass *s, const float *weight, size_t first)

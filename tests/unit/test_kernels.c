@@ -31,12 +31,12 @@ static float *copy(const float *v, size_t count)
 }
 
 /* (out,in) row-major to panels. */
-static float *pack(const float *w, size_t out, size_t in)
+static void *pack(matrix_type type, const float *w, size_t out, size_t in)
 {
-    float *p = mem_alloc_array(panel_pad(out) * in, sizeof *p);
-    for (size_t o = 0; o < out; o++)
-        for (size_t k = 0; k < in; k++)
-            p[o / PANEL * PANEL * in + k * PANEL + o % PANEL] = w[o * in + k];
+    size_t size = panel_bytes(type, in);
+    uint8_t *p = aligned_alloc(64, (size + 63) / 64 * 64 * (panel_pad(out) / PANEL) + 64);
+    for (size_t o = 0; o < out; o += PANEL)
+        panel_pack(type, w + o * in, out - o < PANEL ? out - o : PANEL, in, p + o / PANEL * size);
     return p;
 }
 
@@ -65,21 +65,22 @@ static void exp_is_accurate(void)
     CHECK(isfinite(kernel_exp(INFINITY)) && kernel_exp(0) == 1.0f);
 }
 
-static void check_matmul(size_t out, size_t in, bool with_bias)
+static void check_matmul(matrix_type type, size_t out, size_t in, bool with_bias)
 {
     enum { ROWS = 64 };
     const kernels *all[3];
     size_t paths = kernels_all(all), wide = panel_pad(out);
     float *w = fill("w", out * in, 0, 1), *x = fill("x", ROWS * in, 0, 1);
-    float *bias = mem_alloc_array(wide, sizeof *bias), *packed = pack(w, out, in);
+    float *bias = mem_alloc_array(wide, sizeof *bias);
+    void *packed = pack(type, w, out, in);
+    matrix m = {.out = (uint32_t)out, .in = (uint32_t)in, .type = type, .w = packed, .bias = with_bias ? bias : NULL};
+    for (uint32_t o = 0; o < out; o++) matrix_output(&m, o, w + o * in);   /* what is held of them */
     for (size_t i = 0; i < out; i++) bias[i] = w[i];
     double *dw = widen(w, out * in), *dx = widen(x, ROWS * in), *db = widen(bias, out);
     double *want = mem_alloc_array(ROWS * out, sizeof *want);
     float *first = mem_alloc_array(ROWS * wide, sizeof *first);
     float *y = mem_alloc_array(ROWS * wide, sizeof *y);
     reference_matmul(dw, with_bias ? db : NULL, out, in, dx, ROWS, want);
-    matrix m = {.out = (uint32_t)out, .in = (uint32_t)in, .w = packed,
-                .bias = with_bias ? bias : NULL};
     matmul_io io = {.x = x, .x_stride = in, .rows = ROWS, .y = first, .y_stride = wide};
     all[0]->matmul(&m, 0, matrix_panels(&m), &io);
     CHECK(worst(first, want, ROWS, wide, out) <= 4e-6);
@@ -100,17 +101,66 @@ static void check_matmul(size_t out, size_t in, bool with_bias)
     io.add = true;
     kernels_pick()->matmul(&m, 0, matrix_panels(&m), &io);
     CHECK(exact[out - 1] == first[out - 1] + first[out - 1]);
-    void *free_all[] = {w, x, bias, packed, dw, dx, db, want, first, y, exact};
+    free(packed);
+    void *free_all[] = {w, x, bias, dw, dx, db, want, first, y, exact};
     for (size_t i = 0; i < sizeof free_all / sizeof free_all[0]; i++) mem_free(free_all[i]);
 }
 
 static void matmul_matches_and_is_invariant(void)
 {
-    check_matmul(1, 1, true);
-    check_matmul(32, 64, false);
-    check_matmul(80, 1536, false);
-    check_matmul(300, 48, true);
-    check_matmul(97, 131, true);
+    for (matrix_type type = MATRIX_F32; type <= MATRIX_Q4; type++) {
+        check_matmul(type, 1, 1, true);
+        check_matmul(type, 32, 64, false);
+        check_matmul(type, 80, 1536, false);
+        check_matmul(type, 300, 48, true);
+        check_matmul(type, 97, 131, true);
+    }
+}
+
+/* How far what is held is from what was given: half a step, and a half scale's rounding. */
+static void packing_keeps_what_its_type_can(void)
+{
+    enum { OUT = 70, IN = 100 };
+    static const double NEAR[] = {[MATRIX_F32] = 0, [MATRIX_BF16] = 1.0 / 256, [MATRIX_Q8] = 0.6 / 127,
+                                  [MATRIX_Q4] = 1.1 / 8};
+    for (matrix_type type = MATRIX_F32; type <= MATRIX_Q4; type++) {
+        float *w = fill("w", OUT * IN, 0.1f, 1), held[IN], all[PANEL * IN];
+        memset(w + 5 * IN, 0, IN * sizeof *w);                  /* a row of zeros, and one with one large value */
+        w[6 * IN + 40] = -30;
+        void *packed = pack(type, w, OUT, IN);
+        matrix m = {.out = OUT, .in = IN, .type = type, .w = packed};
+        for (uint32_t o = 0; o < OUT; o++) {
+            matrix_output(&m, o, held);
+            for (size_t k = 0; k < IN; k++) {
+                double most = 0;
+                for (size_t i = k / GROUP * GROUP; i < IN && i < (k / GROUP + 1) * GROUP; i++)
+                    most = fmax(most, fabs((double)w[o * IN + i]));
+                CHECK(fabs((double)held[k] - (double)w[o * IN + k]) <= NEAR[type] * most);
+            }
+            panel_unpack(&m, o / PANEL, 0, IN, all);
+            for (size_t k = 0; k < IN; k++) CHECK(all[k * PANEL + o % PANEL] == held[k]);
+        }
+        CHECK(all[6] == all[6] && all[PANEL - 1] == 0);         /* past the last output */
+        free(packed);
+        mem_free(w);
+    }
+}
+
+/* Every half goes there and back; what lies between two goes to the nearer, a tie to the even one. */
+static void halves_convert(void)
+{
+    for (uint32_t h = 0; h < 0x10000u; h++) {
+        float x = half_to_float((uint16_t)h);
+        if ((h & 0x7c00u) == 0x7c00u && (h & 1023u) != 0) CHECK(isnan(x) && half_from_float(x) == 0x7e00u);
+        else CHECK(half_from_float(x) == h);
+    }
+    for (uint32_t h = 0; h < 0x7bffu; h++) {
+        float low = half_to_float((uint16_t)h), high = half_to_float((uint16_t)(h + 1)), middle = (low + high) / 2;
+        CHECK(half_from_float(middle) == h + h % 2);
+        CHECK(half_from_float(nextafterf(middle, 0)) == h && half_from_float(nextafterf(middle, high)) == h + 1);
+    }
+    CHECK(half_to_float(0x3c00) == 1.0f && half_to_float(0x7bff) == 65504.0f && half_from_float(65520.0f) == 0x7c00u &&
+          half_from_float(65519.0f) == 0x7bffu);
 }
 
 static void rms_norm_matches(void)
@@ -227,6 +277,8 @@ static void mixer_matches_and_is_invariant(void)
 int main(void)
 {
     RUN(exp_is_accurate);
+    RUN(halves_convert);
+    RUN(packing_keeps_what_its_type_can);
     RUN(matmul_matches_and_is_invariant);
     RUN(rms_norm_matches);
     RUN(mixer_matches_and_is_invariant);
