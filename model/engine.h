@@ -9,10 +9,10 @@
 #include "tensors.h"
 
 enum {
-    MODEL_CHUNK = 64,                      /* rows of one pass through the layers, at most */
+    MODEL_CHUNK = 128,                     /* rows of one pass through the layers, at most */
     /* Part of the identity: rises when the arithmetic changes, so that states of different bits
      * never mix. */
-    MODEL_NUMERICS = 1
+    MODEL_NUMERICS = 2
 };
 
 typedef struct {
@@ -20,7 +20,7 @@ typedef struct {
     matrix in_x, in_z;                     /* in_proj's halves, (d_inner,d_model) each */
     matrix x_proj, dt_proj, out_proj;
     float *conv_w, *conv_b;                /* (K,D); (D), zero where the file has none */
-    float *a, *d;                          /* (N,D) = -exp(A_log); (D) */
+    float *a, *d;                          /* (N,D) = -exp(A_log) log2(e), for powers of two; (D) */
 } layer;
 
 typedef struct {
@@ -58,10 +58,13 @@ void weights_free(weights *w);
 /* Rows [row, row+rows) of a pass belong to one sequence. */
 typedef struct { float *state; size_t row, rows; } segment;
 
+/* Floats of scratch memory that a pass of so many rows needs. */
+size_t mamba_scratch(const model *m, size_t rows);
 /* One pass of at most MODEL_CHUNK rows; the segments cover the rows in order. Ids are within the
- * vocabulary. Logits (rows - first_logit, vocab) are written for rows from first_logit on. */
-void mamba_forward(const model *m, const segment *segments, size_t segment_count,
-                   const uint32_t *tokens, size_t rows, size_t first_logit, float *logits);
+ * vocabulary. Logits (rows - first_logit, vocab) are written for rows from first_logit on. scratch, 64-aligned, holds
+ * what the sequences said, afterwards: the caller wipes it. */
+void mamba_forward(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens, size_t rows,
+                   size_t first_logit, float *logits, float *scratch);
 
 /* count floats, zeroed, 64-aligned; *memory is what to free. */
 float *floats_alloc(size_t count, void **memory);

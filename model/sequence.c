@@ -46,6 +46,21 @@ static result check_ids(const model *m, const uint32_t *tokens, size_t count)
     return OK;
 }
 
+typedef struct { float *floats; void *memory; size_t count; } scratch;
+
+static scratch scratch_open(const model *m, size_t tokens)
+{
+    scratch s = {.count = mamba_scratch(m, tokens < MODEL_CHUNK ? tokens : MODEL_CHUNK)};
+    s.floats = floats_alloc(s.count, &s.memory);
+    return s;
+}
+
+static void scratch_close(scratch *s)
+{
+    mem_wipe(s->floats, s->count * sizeof *s->floats);
+    mem_free(s->memory);
+}
+
 /* Whole chunks first, the rest last: how it is cut changes no bit. An error of alive leaves the
  * sequence wiped: half a prompt is of no use to anybody. */
 result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
@@ -54,22 +69,25 @@ result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float
     const model *m = seq->model;
     TRY(check_ids(m, tokens, count));
     if (count == 0 && logits != NULL) return fail(E_INVALID, "no tokens to read");
+    scratch s = scratch_open(m, count);
+    result r = OK;
     for (size_t at = 0; at < count;) {
         if (at > 0 && alive != NULL) {
-            result r = alive(alive_ctx);
+            r = alive(alive_ctx);
             if (!is_ok(r)) {
                 model_seq_wipe(seq);
-                return r;
+                break;
             }
         }
         size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
         bool last = at + rows == count && logits != NULL;
         segment g = {.state = seq->state, .row = 0, .rows = rows};
-        mamba_forward(m, &g, 1, tokens + at, rows, last ? rows - 1 : rows, logits);
+        mamba_forward(m, &g, 1, tokens + at, rows, last ? rows - 1 : rows, logits, s.floats);
         at += rows;
         seq->length += rows;
     }
-    return OK;
+    scratch_close(&s);
+    return r;
 }
 
 result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens, size_t count,
@@ -80,15 +98,17 @@ result model_decode(const model *m, model_seq *const *seqs, const uint32_t *toke
         ASSERT(seqs[i]->model == m);
         for (size_t j = 0; j < i; j++) ASSERT(seqs[i] != seqs[j]);
     }
+    scratch s = scratch_open(m, count);
     for (size_t at = 0; at < count; at += MODEL_CHUNK) {
         segment g[MODEL_CHUNK];
         size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
         for (size_t i = 0; i < rows; i++)
             g[i] = (segment){.state = seqs[at + i]->state, .row = i, .rows = 1};
         mamba_forward(m, g, rows, tokens + at, rows, 0,
-                      logits + at * (size_t)m->config.vocab_size);
+                      logits + at * (size_t)m->config.vocab_size, s.floats);
         for (size_t i = 0; i < rows; i++) seqs[at + i]->length++;
     }
+    scratch_close(&s);
     return OK;
 }
 

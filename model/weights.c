@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LOG2_E 1.4426950408889634
+
 enum { NAME_MAX_CHARS = 96 };
 typedef enum { LARGE, SMALL } matrix_use;
 
@@ -174,7 +176,7 @@ static result load_ssm(const loader *l, uint32_t index, layer *y)
     layer_name(name, index, "mixer.A_log");
     TRY(expect(l, name, 2, (uint64_t[]){c->d_inner, c->d_state}, &t));
     TRY(load_transposed(l, t, c->d_inner, c->d_state, &y->a));
-    for (size_t i = 0; i < (size_t)c->d_inner * c->d_state; i++) y->a[i] = -expf(y->a[i]);
+    for (size_t i = 0; i < (size_t)c->d_inner * c->d_state; i++) y->a[i] = (float)(-exp((double)y->a[i]) * LOG2_E);
     TRY(load_vector(l, layer_name(name, index, "mixer.D"), c->d_inner, &y->d));
     TRY(load_matrix(l, layer_name(name, index, "mixer.x_proj.weight"), SMALL,
                     c->dt_rank + 2 * c->d_state, c->d_inner, &y->x_proj));

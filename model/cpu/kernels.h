@@ -21,7 +21,7 @@ typedef struct {
     size_t bc_stride;
     const float *conv_w;                   /* (K,D) */
     const float *conv_b;                   /* (D) */
-    const float *a;                        /* (N,D) = -exp(A_log) */
+    const float *a;                        /* (N,D) = -exp(A_log) log2(e) */
     const float *d;                        /* (D) */
     float *conv_state, *ssm_state;
 } mixer_io;
@@ -32,13 +32,16 @@ typedef struct {
     /* u = silu(causal depthwise convolution of x with conv_state before it); conv_state becomes the
      * last K-1 rows. Error: rel <= 1e-6 of the sum of magnitudes. */
     void (*conv)(const mixer_io *io);
-    /* Selective scan: h = exp(softplus(dt) A) h + softplus(dt) B u; y = C h + D u, times silu(z).
+    /* Selective scan: h = 2^(softplus(dt) a) h + softplus(dt) B u; y = C h + D u, times silu(z).
      * u becomes y. Source: Mamba, Algorithm 2. Error: rel <= 1e-5 of the sum of magnitudes. */
     void (*scan)(const mixer_io *io);
     /* y (n) = x / sqrt(mean(x^2) + epsilon) * weight. Error: rel <= 1e-6. */
     void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
 } kernels;
 
+#if defined(__x86_64__)
+extern const kernels kernels_avx2, kernels_avx512;
+#endif
 /* The widest path that this CPU runs. LETHE_KERNEL=portable|avx2|avx512 asks for a narrower one. */
 const kernels *kernels_pick(void);
 /* All paths that this CPU runs, the portable one first; their number. */

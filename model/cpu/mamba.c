@@ -14,6 +14,8 @@
 
 #include <string.h>
 
+enum { ROWS_SHARED = 6 };                  /* at least so many rows a part, or the panels are shared */
+
 typedef struct {
     const model *m;
     const layer *l;
@@ -70,10 +72,17 @@ static void step_in(void *ctx, uint32_t part, uint32_t parts)
 static void step_params(void *ctx, uint32_t part, uint32_t parts)
 {
     const pass *s = ctx;
-    uint32_t p0, p1;
-    share_panels(matrix_panels(&s->l->x_proj), part, parts, &p0, &p1);
-    matmul_io io = {.x = s->u, .x_stride = s->wide, .rows = s->rows, .y = s->params,
-                    .y_stride = s->param_width};
+    uint32_t panels = matrix_panels(&s->l->x_proj), p0 = 0, p1 = panels;
+    size_t r0 = 0, r1 = s->rows;
+    /* It has few panels: the rows are shared where there are enough. */
+    if (s->rows >= ROWS_SHARED * parts) {
+        r0 = s->rows * part / parts;
+        r1 = s->rows * (part + 1) / parts;
+    } else {
+        share_panels(panels, part, parts, &p0, &p1);
+    }
+    matmul_io io = {.x = s->u + r0 * s->wide, .x_stride = s->wide, .rows = r1 - r0,
+                    .y = s->params + r0 * s->param_width, .y_stride = s->param_width};
     s->m->kernels->matmul(&s->l->x_proj, p0, p1, &io);
 }
 
@@ -128,19 +137,29 @@ static void norm_rows(const pass *s, const float *weight, size_t first)
                                 s->normed + r * s->narrow);
 }
 
-void mamba_forward(const model *m, const segment *segments, size_t segment_count,
-                   const uint32_t *tokens, size_t rows, size_t first_logit, float *logits)
+static pass pass_of(const model *m, size_t rows)
 {
     const model_config *c = &m->config;
+    return (pass){.m = m, .rows = rows, .wide = panel_pad(c->d_inner), .narrow = panel_pad(c->d_model),
+                  .param_width = panel_pad(c->dt_rank + 2 * (size_t)c->d_state)};
+}
+
+size_t mamba_scratch(const model *m, size_t rows)
+{
+    pass s = pass_of(m, rows);
+    return rows * (2 * s.narrow + 4 * s.wide + s.param_width);
+}
+
+void mamba_forward(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens, size_t rows,
+                   size_t first_logit, float *logits, float *scratch)
+{
     ASSERT(rows >= 1 && rows <= MODEL_CHUNK);
-    pass s = {.m = m, .segments = segments, .segment_count = segment_count, .rows = rows,
-              .wide = panel_pad(c->d_inner), .narrow = panel_pad(c->d_model),
-              .param_width = panel_pad(c->dt_rank + 2 * (size_t)c->d_state),
-              .first_logit = first_logit, .logits = logits};
-    size_t count = rows * (2 * s.narrow + 4 * s.wide + s.param_width);
-    void *memory = NULL;
-    float *at = floats_alloc(count, &memory);
-    s.hidden = at;
+    pass s = pass_of(m, rows);
+    s.segments = segments;
+    s.segment_count = segment_count;
+    s.first_logit = first_logit;
+    s.logits = logits;
+    s.hidden = scratch;
     s.normed = s.hidden + rows * s.narrow;
     s.x = s.normed + rows * s.narrow;
     s.z = s.x + rows * s.wide;
@@ -148,7 +167,7 @@ void mamba_forward(const model *m, const segment *segments, size_t segment_count
     s.dt = s.u + rows * s.wide;
     s.params = s.dt + rows * s.wide;
     embed(&s, tokens);
-    for (uint32_t i = 0; i < c->layers; i++) {
+    for (uint32_t i = 0; i < m->config.layers; i++) {
         s.l = &m->weights.layers[i];
         s.layer_index = i;
         norm_rows(&s, s.l->norm, 0);
@@ -161,6 +180,4 @@ void mamba_forward(const model *m, const segment *segments, size_t segment_count
         norm_rows(&s, m->weights.norm_f, first_logit);
         pool_run(m->pool, step_head, &s);
     }
-    mem_wipe(at, count * sizeof(float));
-    mem_free(memory);
 }

@@ -65,8 +65,5 @@ typedef struct {
 /* y = x W^T + bias for panels [p0, p1). Error: rel <= 4e-6 sqrt(in/256) of sum |x||w|. */
 typedef void matmul_fn(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io);
 matmul_fn matmul_portable;
-#if defined(__x86_64__)
-matmul_fn matmul_avx2, matmul_avx512;
-#endif
 
 #endif

@@ -61,7 +61,7 @@ void model_seq_close(model_seq **seq);                            /* wipes */
 void model_seq_wipe(model_seq *seq);                              /* back to the zero state */
 uint64_t model_seq_length(const model_seq *seq);                  /* tokens read so far */
 /* Reads tokens. logits (vocab_size f32), of the last token, may be NULL. Ids past the vocabulary:
- * E_INVALID and the state is as before. alive (may be NULL) is asked between chunks of at most 64 tokens. */
+ * E_INVALID and the state is as before. alive (may be NULL) is asked between chunks of at most 128 tokens. */
 MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
                               result (*alive)(void *ctx), void *alive_ctx);
 /* One step of count different sequences of one engine: reads tokens[i] into seqs[i];

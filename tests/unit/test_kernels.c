@@ -247,7 +247,7 @@ static void check_mixer(size_t rows, size_t d, size_t k, size_t n)
                     fill("cw", k * d, 0, 1), fill("cb", d, 0, 1), fill("al", n * d, 1.375f, 1.375f),
                     NULL, fill("d", d, 1, 1)};
     c.a = copy(c.alog, n * d);
-    for (size_t i = 0; i < n * d; i++) c.a[i] = -expf(c.alog[i]);
+    for (size_t i = 0; i < n * d; i++) c.a[i] = (float)(-exp((double)c.alog[i]) * 1.4426950408889634);
     double *want = mem_alloc_array(rows * d, sizeof *want);
     float *first = mem_alloc_array(rows * s, sizeof *first);
     float *u = mem_alloc_array(rows * s, sizeof *u);

@@ -368,7 +368,7 @@ static void wipes_and_errors(void)
 {
     model *m = open_model(1);
     model_seq *s = open_seq(m);
-    uint32_t tokens[260] = {1, 2, 3};
+    uint32_t tokens[400] = {1, 2, 3};
     float logits[VOCAB];
     CHECK_OK(model_prefill(s, tokens, 3, NULL, NULL, NULL));
     CHECK(!is_fresh(m, s));
@@ -382,11 +382,11 @@ static void wipes_and_errors(void)
     CHECK(is_fresh(m, s));
     tokens[2] = 3;
     int left = 2;
-    CHECK_FAILS(model_prefill(s, tokens, 260, logits, alive_twice, &left), E_CANCELLED);
+    CHECK_FAILS(model_prefill(s, tokens, 400, logits, alive_twice, &left), E_CANCELLED);
     CHECK(left == -1 && is_fresh(m, s));
-    left = 4;
-    CHECK_OK(model_prefill(s, tokens, 260, logits, alive_twice, &left));
-    CHECK(left == 0 && model_seq_length(s) == 260);
+    left = 3;
+    CHECK_OK(model_prefill(s, tokens, 400, logits, alive_twice, &left));
+    CHECK(left == 0 && model_seq_length(s) == 400);
     model_seq_close(&s);
     model_close(&m);
 }

@@ -1,4 +1,5 @@
-/* The products with AVX-512: tiles of 12 rows x 32 outputs are 24 sums of 32 registers. */
+/* The kernels with AVX-512: tiles of 12 rows x 32 outputs are 24 sums of 32 registers. */
+#include "elementwise.h"
 #include "matmul_body.h"
 
 #include <immintrin.h>
@@ -19,7 +20,15 @@ INLINE vec v_load(const float *p) { return _mm512_loadu_ps(p); }
 INLINE void v_store(float *p, vec v) { _mm512_storeu_ps(p, v); }
 INLINE vec v_all(const float *p) { return _mm512_set1_ps(*p); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 INLINE vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+INLINE vec v_scale(vec p, vec n)
+{
+    __m512i up = _mm512_slli_epi32(_mm512_castps_si512(n), 23);
+    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), up));
+}
 INLINE vec v_halves(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p)); }
 
 /* The same 8 words in both halves, of which each takes its own bits. */
@@ -62,4 +71,13 @@ INLINE vec v_q4_unit(const int v)
     return _mm512_castsi512_ps(_mm512_inserti64x4(bits, _mm256_castps_si256(_mm256_set1_ps(unit / 16)), 1));
 }
 
-#include "matmul_simd.h"
+#include "simd_matmul.h"
+#include "simd_scan.h"
+
+static void FN(conv)(const mixer_io *io) { conv_body(io); }
+static void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
+{
+    rms_norm_body(x, weight, n, eps, y);
+}
+
+const kernels FN(kernels) = {"avx512", FN(matmul), FN(conv), FN(scan), FN(rms_norm)};

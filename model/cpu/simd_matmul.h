@@ -178,7 +178,7 @@ static void FN(row)(const matrix *m, uint32_t p, uint32_t count, const float *x,
     if (m->type == MATRIX_BF16 && count == 2) FN(row_plain)(MATRIX_BF16, m, p, 2, x, sums);
 }
 
-void FN(matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io)
+static void FN(matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io)
 {
     static const matmul_path PATH = {.tile = FN(tile), .tile_rows = TILE_ROWS, .unpack = FN(unpack), .row = FN(row)};
     matmul_body(m, p0, p1, io, &PATH);

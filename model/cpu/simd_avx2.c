@@ -1,5 +1,6 @@
-/* The products with AVX2, FMA and F16C: tiles of 6 rows x 16 outputs are 12 sums of 16 registers, and two loads of
+/* The kernels with AVX2, FMA and F16C: tiles of 6 rows x 16 outputs are 12 sums of 16 registers, and two loads of
  * weights serve 12 multiply-adds. */
+#include "elementwise.h"
 #include "matmul_body.h"
 
 #include <immintrin.h>
@@ -18,7 +19,15 @@ INLINE vec v_load(const float *p) { return _mm256_loadu_ps(p); }
 INLINE void v_store(float *p, vec v) { _mm256_storeu_ps(p, v); }
 INLINE vec v_all(const float *p) { return _mm256_broadcast_ss(p); }
 INLINE vec v_fma(vec a, vec b, vec c) { return _mm256_fmadd_ps(a, b, c); }
+INLINE vec v_add(vec a, vec b) { return _mm256_add_ps(a, b); }
+INLINE vec v_sub(vec a, vec b) { return _mm256_sub_ps(a, b); }
+INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 INLINE vec v_mul(vec a, vec b) { return _mm256_mul_ps(a, b); }
+INLINE vec v_scale(vec p, vec n)
+{
+    __m256i up = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), up));
+}
 INLINE vec v_halves(const uint8_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p)); }
 
 INLINE vec v_bf16(const uint8_t *row, const int v)
@@ -46,4 +55,13 @@ INLINE vec v_q4(words all, const int v)
 }
 INLINE vec v_q4_unit(const int v) { return _mm256_set1_ps(1.0f / (float)(1 << 4 * v)); }
 
-#include "matmul_simd.h"
+#include "simd_matmul.h"
+#include "simd_scan.h"
+
+static void FN(conv)(const mixer_io *io) { conv_body(io); }
+static void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
+{
+    rms_norm_body(x, weight, n, eps, y);
+}
+
+const kernels FN(kernels) = {"avx2", FN(matmul), FN(conv), FN(scan), FN(rms_norm)};
