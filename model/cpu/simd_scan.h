@@ -1,7 +1,7 @@
 /* The selective scan over vectors; included like simd_matmul.h, behind it, with v_add, v_sub, v_max and v_scale(p, n):
  * p times two to the power in n's low bits. The same operations as scan_body's, in the same order. */
 
-enum { SCAN_VECTORS = 4, SCAN_CHANNELS = SCAN_VECTORS * WIDTH };
+enum { SCAN_VECTORS = 2, SCAN_CHANNELS = SCAN_VECTORS * WIDTH };
 
 INLINE vec v_const(const float x) { return v_all(&x); }
 
