@@ -5,10 +5,10 @@ usage: tests/bench/lethe_bench_llama.py --llama-bench PATH --gguf-dir DIR --mode
            [--precision f32,bf16,q8,q4] [--threads N] [--prefill 2048] [--steps 64] [--repeat 5] [--csv FILE]
 
 Both programs run in turn, round by round and each first in every other one, so that what else the machine does slows
-both; medians are compared, and the best rounds, since a machine that is not left alone slows them unequally (a few
-interrupted rounds cost threads that wait for one another by spinning, as OpenMP's do, far more). Each run is a process of its own with a warm-up. DIR holds the same shape as MODEL_DIR in
-files whose names contain f32, bf16, f16, q8_0 or q4_0 and end in .gguf; Lethe's bf16 is set beside both bf16 and f16,
-whichever there are. Values of weights do not matter to the speed.
+both; medians are compared, and the best rounds, since a machine that is not left alone slows them unequally (threads
+that wait for one another by spinning, as OpenMP's do, lose far more). Each run is a process of its own with a warm-up.
+DIR holds the same shape as MODEL_DIR in files whose names contain f32, bf16, f16, q8_0 or q4_0 and end in .gguf;
+Lethe's bf16 is set beside both bf16 and f16, whichever there are. Values of weights do not matter to the speed.
 """
 import argparse
 import csv
