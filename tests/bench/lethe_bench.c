@@ -1,0 +1,22 @@
+/* lethe-bench COMMAND ...: measurements of the generator. */
+#include "lethe_bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *const *usage;
+} command;
+
+static const command COMMANDS[] = {{"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE}};
+
+int main(int argc, char **argv)
+{
+    size_t count = sizeof COMMANDS / sizeof *COMMANDS;
+    for (size_t i = 0; argc > 1 && i < count; i++)
+        if (strcmp(argv[1], COMMANDS[i].name) == 0) return COMMANDS[i].run(argc - 1, argv + 1);
+    for (size_t i = 0; i < count; i++) fprintf(stderr, "usage: lethe-bench %s\n", *COMMANDS[i].usage);
+    return 2;
+}

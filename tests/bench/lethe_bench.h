@@ -1,0 +1,8 @@
+/* lethe-bench: its commands. Each gets its own name as argv[0]; 0: done, 1: could not, 2: usage. */
+#ifndef LETHE_BENCH_COMMANDS_H
+#define LETHE_BENCH_COMMANDS_H
+
+int lethe_bench_model(int argc, char **argv);
+extern const char *const LETHE_BENCH_MODEL_USAGE;
+
+#endif
