@@ -4,6 +4,7 @@
  * rows (16 accumulators), AVX2 2 rows (8 accumulators), which hides the multiply-add's latency. A
  * row's chain is the same in a tile of any height. */
 #include "elementwise.h"
+#include "ssd.h"
 
 #include "mutant.h"
 
@@ -85,13 +86,14 @@ static void matmul_portable(const matrix *m, uint32_t p0, uint32_t p1, const mat
 
 static void conv_portable(const mixer_io *io) { conv_body(io); }
 static void scan_portable(const mixer_io *io) { scan_body(io); }
+static void ssd_portable(const ssd_io *io) { ssd_body(io); }
 static void rms_norm_portable(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
 static const kernels portable = {"portable", matmul_portable, conv_portable, scan_portable,
-                                 rms_norm_portable};
+                                 rms_norm_portable, ssd_portable};
 
 #if defined(__x86_64__)
 /* ---- AVX2 ------------------------------------------------------------------------------------ */
@@ -131,12 +133,13 @@ AVX2 static void matmul_avx2(const matrix *m, uint32_t p0, uint32_t p1, const ma
 
 AVX2 static void conv_avx2(const mixer_io *io) { conv_body(io); }
 AVX2 static void scan_avx2(const mixer_io *io) { scan_body(io); }
+AVX2 static void ssd_avx2(const ssd_io *io) { ssd_body(io); }
 AVX2 static void rms_norm_avx2(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
-static const kernels avx2 = {"avx2", matmul_avx2, conv_avx2, scan_avx2, rms_norm_avx2};
+static const kernels avx2 = {"avx2", matmul_avx2, conv_avx2, scan_avx2, rms_norm_avx2, ssd_avx2};
 
 /* ---- AVX-512 --------------------------------------------------------------------------------- */
 
@@ -181,13 +184,15 @@ AVX512 static void matmul_avx512(const matrix *m, uint32_t p0, uint32_t p1, cons
 
 AVX512 static void conv_avx512(const mixer_io *io) { conv_body(io); }
 AVX512 static void scan_avx512(const mixer_io *io) { scan_body(io); }
+AVX512 static void ssd_avx512(const ssd_io *io) { ssd_body(io); }
 AVX512 static void rms_norm_avx512(const float *x, const float *weight, size_t n, float eps,
                                    float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
-static const kernels avx512 = {"avx512", matmul_avx512, conv_avx512, scan_avx512, rms_norm_avx512};
+static const kernels avx512 = {"avx512", matmul_avx512, conv_avx512, scan_avx512, rms_norm_avx512,
+                               ssd_avx512};
 #endif
 
 /* ---- choice ---------------------------------------------------------------------------------- */

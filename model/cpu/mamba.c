@@ -1,39 +1,13 @@
-/* One pass of rows through the layers of Mamba-1 (source: Mamba, section 3.4 and Algorithm 2).
+/* The mixer of Mamba-1 (source: Mamba, section 3.4 and Algorithm 2).
  *
- *   h = embedding
- *   each layer:  n = norm(h)
  *        1       x, z = in_proj(n);  u = silu(conv(x))          by channels
  *        2       dt, B, C = x_proj(u)                           by outputs
  *        3       dt = dt_proj(dt);  u = scan(u, dt, B, C) silu(z)   by channels
  *        4       h += out_proj(u)                               by outputs
- *   logits = head(norm_f(h))
  *
  * Each numbered step is one piece of work for the pool: its parts write outputs of their own, in
- * whole panels of 32. Rows are tokens of one sequence, one token each of many, or both. */
-#include "../engine.h"
-
-#include <string.h>
-
-typedef struct {
-    const model *m;
-    const layer *l;
-    const segment *segments;
-    size_t segment_count, rows, layer_index;
-    /* scratch, (rows, width): */
-    float *hidden, *normed;                /* d_model, padded */
-    float *x, *z, *u, *dt;                 /* d_inner, padded */
-    float *params;                         /* dt_rank + 2 d_state, padded */
-    size_t wide, narrow, param_width;      /* padded d_inner, d_model, dt_rank + 2 d_state */
-    size_t first_logit;
-    float *logits;
-} pass;
-
-/* Panels [*p0, *p1) of all are this part's. */
-static void share_panels(uint32_t all, uint32_t part, uint32_t parts, uint32_t *p0, uint32_t *p1)
-{
-    *p0 = (uint32_t)((uint64_t)all * part / parts);
-    *p1 = (uint32_t)((uint64_t)all * (part + 1) / parts);
-}
+ * whole panels of 32. */
+#include "pass.h"
 
 static mixer_io mixer_of(const pass *s, const segment *g, uint32_t p0, uint32_t p1)
 {
@@ -102,68 +76,11 @@ static void step_out(void *ctx, uint32_t part, uint32_t parts)
     s->m->kernels->matmul(&s->l->out_proj, p0, p1, &io);
 }
 
-static void step_head(void *ctx, uint32_t part, uint32_t parts)
+void mamba_mixer(pass *s)
 {
-    const pass *s = ctx;
-    const matrix *head = &s->m->weights.head;
-    uint32_t p0, p1;
-    share_panels(matrix_panels(head), part, parts, &p0, &p1);
-    matmul_io io = {.x = s->normed + s->first_logit * s->narrow, .x_stride = s->narrow,
-                    .rows = s->rows - s->first_logit, .y = s->logits,
-                    .y_stride = s->m->config.vocab_size, .exact_width = true};
-    s->m->kernels->matmul(head, p0, p1, &io);
-}
-
-static void embed(const pass *s, const uint32_t *tokens)
-{
-    const matrix *e = &s->m->weights.embeddings;
-    for (size_t r = 0; r < s->rows; r++) {
-        const float *w = e->w + (size_t)(tokens[r] / PANEL) * e->in * PANEL + tokens[r] % PANEL;
-        for (size_t k = 0; k < e->in; k++) s->hidden[r * s->narrow + k] = w[k * PANEL];
-    }
-}
-
-static void norm_rows(const pass *s, const float *weight, size_t first)
-{
-    const model_config *c = &s->m->config;
-    for (size_t r = first; r < s->rows; r++)
-        s->m->kernels->rms_norm(s->hidden + r * s->narrow, weight, c->d_model, c->norm_epsilon,
-                                s->normed + r * s->narrow);
-}
-
-void mamba_forward(const model *m, const segment *segments, size_t segment_count,
-                   const uint32_t *tokens, size_t rows, size_t first_logit, float *logits)
-{
-    const model_config *c = &m->config;
-    ASSERT(rows >= 1 && rows <= MODEL_CHUNK);
-    pass s = {.m = m, .segments = segments, .segment_count = segment_count, .rows = rows,
-              .wide = panel_pad(c->d_inner), .narrow = panel_pad(c->d_model),
-              .param_width = panel_pad(c->dt_rank + 2 * (size_t)c->d_state),
-              .first_logit = first_logit, .logits = logits};
-    size_t count = rows * (2 * s.narrow + 4 * s.wide + s.param_width);
-    void *memory = NULL;
-    float *at = floats_alloc(count, &memory);
-    s.hidden = at;
-    s.normed = s.hidden + rows * s.narrow;
-    s.x = s.normed + rows * s.narrow;
-    s.z = s.x + rows * s.wide;
-    s.u = s.z + rows * s.wide;
-    s.dt = s.u + rows * s.wide;
-    s.params = s.dt + rows * s.wide;
-    embed(&s, tokens);
-    for (uint32_t i = 0; i < c->layers; i++) {
-        s.l = &m->weights.layers[i];
-        s.layer_index = i;
-        norm_rows(&s, s.l->norm, 0);
-        pool_run(m->pool, step_in, &s);
-        pool_run(m->pool, step_params, &s);
-        pool_run(m->pool, step_scan, &s);
-        pool_run(m->pool, step_out, &s);
-    }
-    if (first_logit < rows) {
-        norm_rows(&s, m->weights.norm_f, first_logit);
-        pool_run(m->pool, step_head, &s);
-    }
-    mem_wipe(at, count * sizeof(float));
-    mem_free(memory);
+    pool *p = s->m->pool;
+    pool_run(p, step_in, s);
+    pool_run(p, step_params, s);
+    pool_run(p, step_scan, s);
+    pool_run(p, step_out, s);
 }
