@@ -113,7 +113,8 @@ static result parse_heads(model_config *c, const cJSON *json)
     TRY(need_number(json, "head_dim", 1, CONFIG_HEAD_DIM_MAX, &c->head_dim));
     TRY(need_number(json, "n_groups", 1, CONFIG_GROUPS_MAX, &c->groups));
     if (c->heads * c->head_dim != c->d_inner)
-        return fail(E_INVALID, "config.json: \"num_heads\" times \"head_dim\" is %u, \"expand\" times \"hidden_size\" %u",
+        return fail(E_INVALID,
+                    "config.json: \"num_heads\" times \"head_dim\" is %u, \"expand\" times \"hidden_size\" %u",
                     c->heads * c->head_dim, c->d_inner);
     if (c->heads % c->groups != 0)
         return fail(E_INVALID, "config.json: \"n_groups\" %u does not divide \"num_heads\" %u", c->groups,

@@ -18,9 +18,7 @@ const char *load_name(char out[NAME_MAX_CHARS], uint32_t index, const char *part
 MUST_USE result load_vector(const loader *l, const char *name, size_t n, float **out);
 /* Elements [first, first+n) of a vector of all elements. */
 MUST_USE result load_vector_part(const loader *l, const char *name, size_t all, size_t first, size_t n, float **out);
-/* A matrix (out,in), packed. */
-MUST_USE result load_matrix(const loader *l, const char *name, uint32_t out, uint32_t in, matrix *m);
-/* Rows [first, first+out) of a matrix (all,in). */
+/* Rows [first, first+out) of a matrix (all,in), packed. */
 MUST_USE result load_matrix_part(const loader *l, const char *name, size_t all, size_t first, uint32_t out,
                                  uint32_t in, matrix *m);
 /* What is Mamba-2's own in a layer: in_proj, the heads' parameters, the gated norm. */

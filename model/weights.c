@@ -92,7 +92,7 @@ result load_matrix_part(const loader *l, const char *name, size_t all, size_t fi
     return pack_matrix(l, t, first, out, in, m);
 }
 
-result load_matrix(const loader *l, const char *name, uint32_t out, uint32_t in, matrix *m)
+static result load_matrix(const loader *l, const char *name, uint32_t out, uint32_t in, matrix *m)
 {
     const tensor *t = NULL;
     TRY(expect(l, name, 2, (uint64_t[]){out, in}, &t));
