@@ -192,6 +192,16 @@ static uint32_t half_bits(uint16_t h)
     return sign | exponent << 23 | (fraction & 0x3ffu) << 13;
 }
 
+void tensors_release(const tensors *all, const tensor *t)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)t->data / page * page;
+    for (size_t i = 0; i < all->map_count; i++) {
+        uintptr_t map = (uintptr_t)all->maps[i].data;
+        if ((uintptr_t)t->data >= map && (uintptr_t)t->data < map + all->maps[i].size)
+            (void)madvise((void *)first, (uintptr_t)t->data + t->size_bytes - first, MADV_DONTNEED);
+    }
+}
+
 result tensor_to_f32(const tensor *t, float *out)
 {
     uint64_t n = tensor_elements(t);

@@ -7,11 +7,18 @@
 enum {
     CONFIG_D_MODEL_MAX = 16384, CONFIG_D_INNER_MAX = 65536, CONFIG_STATE_MAX = 256,
     CONFIG_CONV_MIN = 2, CONFIG_CONV_MAX = 8, CONFIG_LAYERS_MAX = 256,
+    CONFIG_HEADS_MAX = 4096, CONFIG_HEAD_DIM_MAX = 1024, CONFIG_GROUPS_MAX = 256,
     CONFIG_VOCAB_MAX = 1048576, CONFIG_FILE_MAX_BYTES = 1 << 20
 };
 
+typedef enum { ARCHITECTURE_MAMBA, ARCHITECTURE_MAMBA2 } architecture;
+
 typedef struct {
-    uint32_t vocab_size, d_model, d_inner, d_state, d_conv, dt_rank, layers;
+    architecture architecture;
+    uint32_t vocab_size, d_model, d_inner, d_state, d_conv, layers;
+    uint32_t dt_rank;                     /* Mamba-1; else 0 */
+    uint32_t heads, head_dim, groups;     /* Mamba-2; else 0. heads * head_dim = d_inner; groups divides heads */
+    float dt_min, dt_max;                 /* Mamba-2: bounds of the step, time_step_limit; else 0 */
     int32_t eos_token;                    /* -1: none */
     float norm_epsilon;
     bool use_bias, use_conv_bias;
@@ -19,7 +26,16 @@ typedef struct {
     bool untied;                          /* it is false; neither: whatever tensors there are */
 } model_config;
 
-/* Parses config.json of a Mamba-1 model in the transformers layout. Unknown keys are ignored.
+/* As transformers writes it: "MambaForCausalLM" and so on. */
+const char *architecture_name(architecture a);
+
+/* Channels that the convolution runs over: x, and with Mamba-2 B and C of each group. */
+static inline uint32_t config_conv_channels(const model_config *c)
+{
+    return c->d_inner + 2 * c->groups * c->d_state;
+}
+
+/* Parses config.json of a Mamba-1 or Mamba-2 model in the transformers layout. Unknown keys are ignored.
  * E_INVALID: not JSON, a number missing or out of bounds. E_UNIMPLEMENTED: another architecture. */
 MUST_USE result model_config_parse(model_config *out, bytes json);
 

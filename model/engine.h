@@ -17,10 +17,13 @@ enum {
 
 typedef struct {
     float *norm;                           /* (d_model) */
-    matrix in_x, in_z;                     /* in_proj's halves, (d_inner,d_model) each */
-    matrix x_proj, dt_proj, out_proj;
-    float *conv_w, *conv_b;                /* (K,D); (D), zero where the file has none */
-    float *a, *d;                          /* (N,D) = -exp(A_log) log2(e), for powers of two; (D) */
+    matrix in_x, in_z;                     /* parts of in_proj: (conv channels,d_model), (d_inner,d_model) */
+    matrix out_proj;
+    float *conv_w, *conv_b;                /* (K,C) for C conv channels; (C), zero where the file has none */
+    matrix x_proj, dt_proj;                /* Mamba-1 */
+    float *a, *d;                          /* Mamba-1: (N,D) = -exp(A_log) log2(e), (D); Mamba-2: (heads) = -exp(A_log), (heads) */
+    matrix in_dt;                          /* Mamba-2: in_proj's part (heads,d_model), its bias with dt_bias */
+    float *gated_norm;                     /* Mamba-2: (d_inner) */
 } layer;
 
 typedef struct {
@@ -40,7 +43,8 @@ struct model {
     tokenizer *tokenizer;
     pool *pool;
     const kernels *kernels;
-    size_t layer_floats;                   /* state of one layer: conv (K-1,D), then SSM (N,D) */
+    size_t layer_floats;                   /* state of one layer: conv (K-1,C), then SSM: Mamba-1 (N,D),
+                                              Mamba-2 (heads,N,head_dim) */
 };
 
 struct model_seq {

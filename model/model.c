@@ -58,9 +58,9 @@ static result open_weights(model *m, model_precision precision, const char *dir)
 static void describe(model *m)
 {
     const model_config *c = &m->config;
-    m->layer_floats = (size_t)c->d_inner * (c->d_conv - 1 + c->d_state);
+    m->layer_floats = (size_t)config_conv_channels(c) * (c->d_conv - 1) + (size_t)c->d_inner * c->d_state;
     m->info = (model_info){
-        .architecture = "MambaForCausalLM", .kernel = m->kernels->name, .precision = "f32",
+        .architecture = architecture_name(c->architecture), .kernel = m->kernels->name, .precision = "f32",
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,

@@ -2,7 +2,7 @@
  *
  * A matrix is converted 32 rows at a time, so that opening a model needs little more than the
  * packed weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
-#include "engine.h"
+#include "loader.h"
 #include "seal.h"
 
 #include <math.h>
@@ -10,16 +10,6 @@
 #include <string.h>
 
 #define LOG2_E 1.4426950408889634
-
-enum { NAME_MAX_CHARS = 96 };
-typedef enum { LARGE, SMALL } matrix_use;
-
-typedef struct {
-    weights *w;
-    const model_config *c;
-    const tensors *file;
-    model_precision precision;
-} loader;
 
 float *floats_alloc(size_t count, void **memory)
 {
@@ -51,14 +41,6 @@ static result expect(const loader *l, const char *name, uint32_t rank, const uin
     return OK;
 }
 
-static result load_vector(const loader *l, const char *name, size_t n, float **out)
-{
-    const tensor *t = NULL;
-    TRY(expect(l, name, 1, (uint64_t[]){n}, &t));
-    *out = keep_floats(l->w, panel_pad(n));
-    return tensor_to_f32(t, *out);
-}
-
 /* Rows [first, first+count) of a tensor as a tensor of its own. */
 static tensor rows_of(const tensor *t, uint64_t first, uint64_t count)
 {
@@ -68,6 +50,20 @@ static tensor rows_of(const tensor *t, uint64_t first, uint64_t count)
     part.data = t->data + first * row_bytes;
     part.size_bytes = count * row_bytes;
     return part;
+}
+
+result load_vector_part(const loader *l, const char *name, size_t all, size_t first, size_t n, float **out)
+{
+    const tensor *t = NULL;
+    TRY(expect(l, name, 1, (uint64_t[]){all}, &t));
+    tensor part = rows_of(t, first, n);
+    *out = keep_floats(l->w, panel_pad(n));
+    return tensor_to_f32(&part, *out);
+}
+
+result load_vector(const loader *l, const char *name, size_t n, float **out)
+{
+    return load_vector_part(l, name, n, 0, n, out);
 }
 
 /* What a matrix is held in. Those of few weights are held better: what they save would be nothing, and dt and B, C
@@ -100,14 +96,21 @@ static result pack_matrix(const loader *l, const tensor *t, matrix_use use, size
     }
 out:
     mem_free(rows);
+    tensors_release(l->file, t);
     return r;
+}
+
+result load_matrix_part(const loader *l, const char *name, matrix_use use, size_t all, size_t first, uint32_t out,
+                        uint32_t in, matrix *m)
+{
+    const tensor *t = NULL;
+    TRY(expect(l, name, 2, (uint64_t[]){all, in}, &t));
+    return pack_matrix(l, t, use, first, out, in, m);
 }
 
 static result load_matrix(const loader *l, const char *name, matrix_use use, uint32_t out, uint32_t in, matrix *m)
 {
-    const tensor *t = NULL;
-    TRY(expect(l, name, 2, (uint64_t[]){out, in}, &t));
-    return pack_matrix(l, t, use, 0, out, in, m);
+    return load_matrix_part(l, name, use, out, 0, out, in, m);
 }
 
 /* out (columns,rows) = transposed t, a tensor of rows*columns elements. */
@@ -123,7 +126,7 @@ static result load_transposed(const loader *l, const tensor *t, size_t rows, siz
     return r;
 }
 
-static const char *layer_name(char out[NAME_MAX_CHARS], uint32_t index, const char *part)
+const char *load_name(char out[NAME_MAX_CHARS], uint32_t index, const char *part)
 {
     snprintf(out, NAME_MAX_CHARS, "backbone.layers.%u.%s", index, part);
     return out;
@@ -132,21 +135,15 @@ static const char *layer_name(char out[NAME_MAX_CHARS], uint32_t index, const ch
 static result load_in_proj(const loader *l, uint32_t index, layer *y)
 {
     char name[NAME_MAX_CHARS];
-    const model_config *c = l->c;
-    const tensor *t = NULL;
-    layer_name(name, index, "mixer.in_proj.weight");
-    TRY(expect(l, name, 2, (uint64_t[]){2 * (uint64_t)c->d_inner, c->d_model}, &t));
-    TRY(pack_matrix(l, t, LARGE, 0, c->d_inner, c->d_model, &y->in_x));
-    TRY(pack_matrix(l, t, LARGE, c->d_inner, c->d_inner, c->d_model, &y->in_z));
-    if (!c->use_bias) return OK;
-    layer_name(name, index, "mixer.in_proj.bias");
-    TRY(expect(l, name, 1, (uint64_t[]){2 * (uint64_t)c->d_inner}, &t));
-    float *x = keep_floats(l->w, panel_pad(c->d_inner));
-    float *z = keep_floats(l->w, panel_pad(c->d_inner));
-    tensor half = rows_of(t, 0, c->d_inner);
-    TRY(tensor_to_f32(&half, x));
-    half = rows_of(t, c->d_inner, c->d_inner);
-    TRY(tensor_to_f32(&half, z));
+    const uint32_t m = l->c->d_model, d = l->c->d_inner;
+    float *x = NULL, *z = NULL;
+    load_name(name, index, "mixer.in_proj.weight");
+    TRY(load_matrix_part(l, name, LARGE, 2 * (size_t)d, 0, d, m, &y->in_x));
+    TRY(load_matrix_part(l, name, LARGE, 2 * (size_t)d, d, d, m, &y->in_z));
+    if (!l->c->use_bias) return OK;
+    load_name(name, index, "mixer.in_proj.bias");
+    TRY(load_vector_part(l, name, 2 * (size_t)d, 0, d, &x));
+    TRY(load_vector_part(l, name, 2 * (size_t)d, d, d, &z));
     y->in_x.bias = x;
     y->in_z.bias = z;
     return OK;
@@ -155,16 +152,16 @@ static result load_in_proj(const loader *l, uint32_t index, layer *y)
 static result load_conv(const loader *l, uint32_t index, layer *y)
 {
     char name[NAME_MAX_CHARS];
-    const model_config *c = l->c;
+    const uint32_t channels = config_conv_channels(l->c), k = l->c->d_conv;
     const tensor *t = NULL;
-    layer_name(name, index, "mixer.conv1d.weight");
-    TRY(expect(l, name, 3, (uint64_t[]){c->d_inner, 1, c->d_conv}, &t));
-    TRY(load_transposed(l, t, c->d_inner, c->d_conv, &y->conv_w));
-    if (!c->use_conv_bias) {
-        y->conv_b = keep_floats(l->w, c->d_inner);
+    load_name(name, index, "mixer.conv1d.weight");
+    TRY(expect(l, name, 3, (uint64_t[]){channels, 1, k}, &t));
+    TRY(load_transposed(l, t, channels, k, &y->conv_w));
+    if (!l->c->use_conv_bias) {
+        y->conv_b = keep_floats(l->w, channels);
         return OK;
     }
-    return load_vector(l, layer_name(name, index, "mixer.conv1d.bias"), c->d_inner, &y->conv_b);
+    return load_vector(l, load_name(name, index, "mixer.conv1d.bias"), channels, &y->conv_b);
 }
 
 static result load_ssm(const loader *l, uint32_t index, layer *y)
@@ -173,16 +170,16 @@ static result load_ssm(const loader *l, uint32_t index, layer *y)
     const model_config *c = l->c;
     const tensor *t = NULL;
     float *bias = NULL;
-    layer_name(name, index, "mixer.A_log");
+    load_name(name, index, "mixer.A_log");
     TRY(expect(l, name, 2, (uint64_t[]){c->d_inner, c->d_state}, &t));
     TRY(load_transposed(l, t, c->d_inner, c->d_state, &y->a));
     for (size_t i = 0; i < (size_t)c->d_inner * c->d_state; i++) y->a[i] = (float)(-exp((double)y->a[i]) * LOG2_E);
-    TRY(load_vector(l, layer_name(name, index, "mixer.D"), c->d_inner, &y->d));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.x_proj.weight"), SMALL,
+    TRY(load_vector(l, load_name(name, index, "mixer.D"), c->d_inner, &y->d));
+    TRY(load_matrix(l, load_name(name, index, "mixer.x_proj.weight"), SMALL,
                     c->dt_rank + 2 * c->d_state, c->d_inner, &y->x_proj));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.dt_proj.weight"), SMALL, c->d_inner, c->dt_rank,
+    TRY(load_matrix(l, load_name(name, index, "mixer.dt_proj.weight"), SMALL, c->d_inner, c->dt_rank,
                     &y->dt_proj));
-    TRY(load_vector(l, layer_name(name, index, "mixer.dt_proj.bias"), c->d_inner, &bias));
+    TRY(load_vector(l, load_name(name, index, "mixer.dt_proj.bias"), c->d_inner, &bias));
     y->dt_proj.bias = bias;
     return OK;
 }
@@ -192,15 +189,19 @@ static result load_layer(const loader *l, uint32_t index)
     char name[NAME_MAX_CHARS];
     const model_config *c = l->c;
     layer *y = &l->w->layers[index];
-    TRY(load_vector(l, layer_name(name, index, "norm.weight"), c->d_model, &y->norm));
-    TRY(load_in_proj(l, index, y));
+    TRY(load_vector(l, load_name(name, index, "norm.weight"), c->d_model, &y->norm));
     TRY(load_conv(l, index, y));
-    TRY(load_ssm(l, index, y));
-    TRY(load_matrix(l, layer_name(name, index, "mixer.out_proj.weight"), LARGE, c->d_model, c->d_inner,
+    if (c->architecture == ARCHITECTURE_MAMBA2) {
+        TRY(load_mixer_mamba2(l, index, y));
+    } else {
+        TRY(load_in_proj(l, index, y));
+        TRY(load_ssm(l, index, y));
+    }
+    TRY(load_matrix(l, load_name(name, index, "mixer.out_proj.weight"), LARGE, c->d_model, c->d_inner,
                     &y->out_proj));
     if (!c->use_bias) return OK;
     float *bias = NULL;
-    TRY(load_vector(l, layer_name(name, index, "mixer.out_proj.bias"), c->d_model, &bias));
+    TRY(load_vector(l, load_name(name, index, "mixer.out_proj.bias"), c->d_model, &bias));
     y->out_proj.bias = bias;
     return OK;
 }
@@ -221,12 +222,13 @@ static result load_all(const loader *l)
     return load_matrix(l, "lm_head.weight", LARGE, c->vocab_size, c->d_model, &l->w->head);
 }
 
-static result identify(weights *w, const tensors *file, bytes config_json)
+static result identify(weights *w, const tensors *file, model_precision precision, bytes config_json)
 {
     buf all;
     buf_init(&all, (size_t)64 << 20);
     uint8_t hash[32];
     buf_append_u32(&all, MODEL_NUMERICS);
+    buf_append_u32(&all, (uint32_t)precision);
     hash_plain("lethe-model-config", config_json, hash);
     buf_append(&all, hash, sizeof hash);
     for (size_t i = 0; i < tensors_count(file); i++) {
@@ -238,6 +240,7 @@ static result identify(weights *w, const tensors *file, bytes config_json)
         for (uint32_t d = 0; d < t->rank; d++) buf_append_u64(&all, t->shape[d]);
         hash_plain("lethe-model-tensor", bytes_of(t->data, t->size_bytes), hash);
         buf_append(&all, hash, sizeof hash);
+        tensors_release(file, t);
     }
     result r = buf_check(&all);
     if (is_ok(r)) hash_plain("lethe-model", buf_bytes(&all), w->identity);
@@ -254,7 +257,7 @@ result weights_load(weights *w, const model_config *c, model_precision precision
     TRY(tensors_open(&file, dir));
     loader l = {w, c, file, precision};
     result r = load_all(&l);
-    if (is_ok(r)) r = identify(w, file, config_json);
+    if (is_ok(r)) r = identify(w, file, precision, config_json);
     tensors_close(&file);
     if (!is_ok(r)) weights_free(w);
     return r;

@@ -1,5 +1,6 @@
 /* Three builds of the same arithmetic (see kernels.h) and the choice among them at run time. */
 #include "elementwise.h"
+#include "ssd.h"
 
 #include <stdlib.h>
 
@@ -7,13 +8,14 @@ float kernel_exp(float x) { return exp_body(x); }
 
 static void conv_portable(const mixer_io *io) { conv_body(io); }
 static void scan_portable(const mixer_io *io) { scan_body(io); }
+static void ssd_portable(const ssd_io *io) { ssd_body(io); }
 static void rms_norm_portable(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
 static const kernels portable = {"portable", matmul_portable, conv_portable, scan_portable,
-                                 rms_norm_portable};
+                                 rms_norm_portable, ssd_portable};
 
 /* ---- choice ---------------------------------------------------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* kernels: the arithmetic of Mamba-1 on a CPU, float32, in one order.
+/* kernels: the arithmetic of Mamba-1 and Mamba-2 on a CPU, float32, in one order.
  *
  * Every output element is a chain of operations of its own: sums run over k from 0 upwards with one
  * fused multiply-add each, whatever the number of rows, and vector lanes hold different outputs,
@@ -26,6 +26,22 @@ typedef struct {
     float *conv_state, *ssm_state;
 } mixer_io;
 
+/* One sequence's rows of Mamba-2's state space, for heads [h0, h1). x, b and c stand in rows of the
+ * convolution's output; heads come in groups of group_heads, which share B and C. P = head_dim, N = d_state. */
+typedef struct {
+    size_t rows, h0, h1, head_dim, d_state, group_heads;
+    float *x;                              /* (rows, heads*P), row distance stride; becomes y */
+    const float *b, *c;                    /* (rows, groups*N), row distance stride */
+    size_t stride;
+    const float *z;                        /* (rows, heads*P) gate */
+    size_t z_stride;
+    const float *dt;                       /* (rows, heads) before softplus, with its bias */
+    size_t dt_stride;
+    float dt_min, dt_max;                  /* bounds after softplus */
+    const float *a, *d;                    /* (heads) = -exp(A_log); (heads) */
+    float *state;                          /* (heads,N,P) */
+} ssd_io;
+
 typedef struct {
     const char *name;
     matmul_fn *matmul;
@@ -37,6 +53,9 @@ typedef struct {
     void (*scan)(const mixer_io *io);
     /* y (n) = x / sqrt(mean(x^2) + epsilon) * weight. Error: rel <= 1e-6. */
     void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
+    /* A head's step dt = softplus(dt) within its bounds: h = exp(dt A) h + dt B x; y = C h + D x, times
+     * silu(z). x becomes y. Source: Transformers are SSMs, section 6. Error: as scan. */
+    void (*ssd)(const ssd_io *io);
 } kernels;
 
 #if defined(__x86_64__)

@@ -55,6 +55,30 @@ void reference_scan(const double *u, const double *dt, const double *z, const do
     mem_free(h);
 }
 
+void reference_ssd(const model_config *config, const double *x, const double *b, const double *c, const double *dt,
+                   const double *z, const double *a_log, const double *d_skip, size_t rows, double *y)
+{
+    size_t heads = config->heads, p = config->head_dim, n = config->d_state, groups = config->groups;
+    double *h = mem_alloc_array(heads * p * n, sizeof *h);
+    for (size_t t = 0; t < rows; t++)
+        for (size_t head = 0; head < heads; head++) {
+            size_t group = head * groups / heads;
+            double step = log1p(exp(dt[t * heads + head]));
+            step = fmin(fmax(step, (double)config->dt_min), (double)config->dt_max);
+            for (size_t i = 0; i < p; i++) {
+                size_t at = (t * heads + head) * p + i;
+                double sum = 0;
+                for (size_t s = 0; s < n; s++) {
+                    double *state = &h[(head * p + i) * n + s];
+                    *state = exp(step * -exp(a_log[head])) * *state + step * b[(t * groups + group) * n + s] * x[at];
+                    sum += c[(t * groups + group) * n + s] * *state;
+                }
+                y[at] = (sum + d_skip[head] * x[at]) * silu(z[at]);
+            }
+        }
+    mem_free(h);
+}
+
 /* ---- the whole model ------------------------------------------------------------------------- */
 
 /* A tensor as float64; freed by the caller. NULL where the file has none. */
@@ -115,6 +139,47 @@ static void reference_layer(const tensors *file, const model_config *c, uint32_t
     for (int i = 0; i < 12; i++) mem_free(w[i]);
 }
 
+/* Columns [first, first+n) of x (rows,all). */
+static double *columns(const double *x, size_t rows, size_t all, size_t first, size_t n)
+{
+    double *part = mem_alloc_array(rows * n, sizeof *part);
+    for (size_t t = 0; t < rows; t++) memcpy(part + t * n, x + t * all + first, n * sizeof *part);
+    return part;
+}
+
+/* As reference_layer, of Mamba-2. */
+static void reference_layer_mamba2(const tensors *file, const model_config *c, uint32_t l, size_t rows, double *h)
+{
+    size_t m = c->d_model, d = c->d_inner, gn = (size_t)c->groups * c->d_state, heads = c->heads;
+    size_t channels = d + 2 * gn, all = d + channels + heads, width = d / c->groups;
+    static const char *const parts[11] = {
+        ".norm.weight", ".mixer.in_proj.weight", ".mixer.in_proj.bias", ".mixer.conv1d.weight",
+        ".mixer.conv1d.bias", ".mixer.dt_bias", ".mixer.A_log", ".mixer.D", ".mixer.norm.weight",
+        ".mixer.out_proj.weight", ".mixer.out_proj.bias"};
+    double *w[11];
+    for (int i = 0; i < 11; i++) w[i] = load(file, parts[i], l);
+    double *normed = mem_alloc_array(rows * m, sizeof *normed);
+    double *in = mem_alloc_array(rows * all, sizeof *in), *u = mem_alloc_array(rows * channels, sizeof *u);
+    double *y = mem_alloc_array(rows * d, sizeof *y), *gated = mem_alloc_array(rows * d, sizeof *gated);
+    for (size_t t = 0; t < rows; t++)
+        reference_rms_norm(h + t * m, w[0], m, (double)c->norm_epsilon, normed + t * m);
+    reference_matmul(w[1], w[2], all, m, normed, rows, in);
+    double *z = columns(in, rows, all, 0, d), *conv = columns(in, rows, all, d, channels);
+    double *dt = columns(in, rows, all, d + channels, heads);
+    for (size_t i = 0; i < rows * heads; i++) dt[i] += w[5][i % heads];
+    reference_conv(conv, w[3], w[4], rows, channels, c->d_conv, u);
+    double *x = columns(u, rows, channels, 0, d), *b = columns(u, rows, channels, d, gn);
+    double *cc = columns(u, rows, channels, d + gn, gn);
+    reference_ssd(c, x, b, cc, dt, z, w[6], w[7], rows, y);
+    for (size_t i = 0; i < rows * d; i += width)
+        reference_rms_norm(y + i, w[8] + i % d, width, (double)c->norm_epsilon, gated + i);
+    reference_matmul(w[9], w[10], m, d, gated, rows, normed);
+    for (size_t i = 0; i < rows * m; i++) h[i] += normed[i];
+    double *scratch[] = {normed, in, u, y, gated, z, conv, dt, x, b, cc};
+    for (size_t i = 0; i < sizeof scratch / sizeof scratch[0]; i++) mem_free(scratch[i]);
+    for (int i = 0; i < 11; i++) mem_free(w[i]);
+}
+
 result reference_forward(const tensors *file, const model_config *c, const uint32_t *tokens,
                          size_t count, double *logits)
 {
@@ -130,7 +195,10 @@ result reference_forward(const tensors *file, const model_config *c, const uint3
     }
     double *h = mem_alloc_array(count * m, sizeof *h), *row = mem_alloc_array(m, sizeof *row);
     for (size_t t = 0; t < count; t++) memcpy(h + t * m, e + tokens[t] * m, m * sizeof *h);
-    for (uint32_t l = 0; l < c->layers; l++) reference_layer(file, c, l, count, h);
+    for (uint32_t l = 0; l < c->layers; l++) {
+        if (c->architecture == ARCHITECTURE_MAMBA2) reference_layer_mamba2(file, c, l, count, h);
+        else reference_layer(file, c, l, count, h);
+    }
     for (size_t t = 0; t < count; t++) {
         reference_rms_norm(h + t * m, norm, m, (double)c->norm_epsilon, row);
         reference_matmul(head == NULL ? e : head, NULL, c->vocab_size, m, row, 1,

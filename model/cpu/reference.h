@@ -1,4 +1,4 @@
-/* reference: Mamba-1 written to be obviously right: one loop an index, float64 sums, no packing, no
+/* reference: Mamba-1 and Mamba-2 written to be obviously right: one loop an index, float64 sums, no packing, no
  * chunks, no batch. Tests hold the kernels and the engine against it; nothing else calls it. */
 #ifndef LETHE_MODEL_REFERENCE_H
 #define LETHE_MODEL_REFERENCE_H
@@ -19,6 +19,10 @@ void reference_conv(const double *x, const double *w, const double *b, size_t ro
 void reference_scan(const double *u, const double *dt, const double *z, const double *bc,
                     const double *a_log, const double *d_skip, size_t rows, size_t d, size_t n,
                     double *y);
+/* y (T,heads*P) from x, z (T,heads*P), b, c (T,groups*N), dt (T,heads, before softplus), a_log, d_skip (heads);
+ * from the zero state. Sizes and the bounds of the step are the configuration's. */
+void reference_ssd(const model_config *config, const double *x, const double *b, const double *c, const double *dt,
+                   const double *z, const double *a_log, const double *d_skip, size_t rows, double *y);
 /* logits (count,vocab) of every position, weights straight from the file. */
 MUST_USE result reference_forward(const tensors *file, const model_config *c,
                                   const uint32_t *tokens, size_t count, double *logits);

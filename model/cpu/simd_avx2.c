@@ -2,6 +2,7 @@
  * weights serve 12 multiply-adds. */
 #include "elementwise.h"
 #include "matmul_body.h"
+#include "ssd.h"
 
 #include <immintrin.h>
 
@@ -59,9 +60,10 @@ INLINE vec v_q4_unit(const int v) { return _mm256_set1_ps(1.0f / (float)(1 << 4 
 #include "simd_scan.h"
 
 static void FN(conv)(const mixer_io *io) { conv_body(io); }
+static void FN(ssd)(const ssd_io *io) { ssd_body(io); }
 static void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
-const kernels FN(kernels) = {"avx2", FN(matmul), FN(conv), FN(scan), FN(rms_norm)};
+const kernels FN(kernels) = {"avx2", FN(matmul), FN(conv), FN(scan), FN(rms_norm), FN(ssd)};

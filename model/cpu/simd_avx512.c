@@ -1,6 +1,7 @@
 /* The kernels with AVX-512: tiles of 12 rows x 32 outputs are 24 sums of 32 registers. */
 #include "elementwise.h"
 #include "matmul_body.h"
+#include "ssd.h"
 
 #include <immintrin.h>
 
@@ -75,9 +76,10 @@ INLINE vec v_q4_unit(const int v)
 #include "simd_scan.h"
 
 static void FN(conv)(const mixer_io *io) { conv_body(io); }
+static void FN(ssd)(const ssd_io *io) { ssd_body(io); }
 static void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
-const kernels FN(kernels) = {"avx512", FN(matmul), FN(conv), FN(scan), FN(rms_norm)};
+const kernels FN(kernels) = {"avx512", FN(matmul), FN(conv), FN(scan), FN(rms_norm), FN(ssd)};

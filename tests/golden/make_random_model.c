@@ -1,5 +1,5 @@
-/* make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE]: a Mamba-1 folder with random
- * weights (float32, tied embeddings, expand 2, convolution 4), for tests. */
+/* make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]]: a folder of Mamba-1, or with
+ * HEADS of Mamba-2, with random weights (float32, tied embeddings, expand 2, convolution 4), for tests. */
 #include "random_model.h"
 
 static uint64_t number(const char *text, uint64_t least, uint64_t most)
@@ -16,8 +16,8 @@ static uint64_t number(const char *text, uint64_t least, uint64_t most)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6 && argc != 7) {
-        fputs("usage: make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE]\n", stderr);
+    if (argc < 6 || argc > 9) {
+        fputs("usage: make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]]\n", stderr);
         return 2;
     }
     uint32_t m = (uint32_t)number(argv[3], 1, 16384);
@@ -26,7 +26,13 @@ int main(int argc, char **argv)
                     .seed = number(argv[2], 0, UINT64_MAX),
                     .layers = (uint32_t)number(argv[4], 1, 256),
                     .vocab = (uint32_t)number(argv[5], RANDOM_MODEL_TOKENS, 1048576)};
-    if (argc == 7) c.d_state = (uint32_t)number(argv[6], 1, 256);
+    if (argc > 6) c.d_state = (uint32_t)number(argv[6], 1, 256);
+    if (argc > 7) c.heads = (uint32_t)number(argv[7], 1, 4096);
+    c.groups = argc > 8 ? (uint32_t)number(argv[8], 1, 256) : c.heads > 0;
+    if (c.heads > 0 && (c.d_inner % c.heads != 0 || c.heads % c.groups != 0)) {
+        fputs("make_random_model: HEADS must divide twice D_MODEL, and GROUPS HEADS\n", stderr);
+        return 2;
+    }
     result r = dir_make(argv[1], 0755);
     if (!is_ok(r) || !random_model_write(argv[1], &c)) {
         fprintf(stderr, "make_random_model: cannot write the folder\n");

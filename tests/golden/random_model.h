@@ -61,15 +61,32 @@ static inline void random_model_tokenizer(FILE *f)
     fputs("]}}\n", f);
 }
 
+/* What only one of the architectures has in its config.json. */
+static inline void random_model_mixer(FILE *f, const gen_config *c)
+{
+    if (c->heads == 0) {
+        fprintf(f, "{\"architectures\": [\"MambaForCausalLM\"], \"model_type\": \"mamba\",\n"
+                " \"intermediate_size\": %u, \"time_step_rank\": %u,\n", c->d_inner, c->dt_rank);
+        return;
+    }
+    fprintf(f, "{\"architectures\": [\"Mamba2ForCausalLM\"], \"model_type\": \"mamba2\",\n"
+            " \"expand\": %u, \"num_heads\": %u, \"head_dim\": %u, \"n_groups\": %u,\n",
+            c->d_inner / c->d_model, c->heads, c->d_inner / c->heads, c->groups);
+    if (c->dt_max > 0)
+        fprintf(f, " \"time_step_limit\": [%.9g, %.9g],\n", (double)c->dt_min, (double)c->dt_max);
+    else
+        fprintf(f, " \"time_step_limit\": [0.0, {\"__float__\": \"Infinity\"}],\n");
+}
+
 static inline void random_model_config(FILE *f, const gen_config *c)
 {
-    fprintf(f, "{\"architectures\": [\"MambaForCausalLM\"], \"model_type\": \"mamba\",\n"
-            " \"hidden_size\": %u, \"intermediate_size\": %u, \"state_size\": %u,\n"
-            " \"conv_kernel\": %u, \"time_step_rank\": %u, \"num_hidden_layers\": %u,\n"
+    random_model_mixer(f, c);
+    fprintf(f, " \"hidden_size\": %u, \"state_size\": %u,\n"
+            " \"conv_kernel\": %u, \"num_hidden_layers\": %u,\n"
             " \"vocab_size\": %u, \"layer_norm_epsilon\": 1e-05, \"use_bias\": %s,\n"
             " \"use_conv_bias\": %s, \"tie_word_embeddings\": %s, \"hidden_act\": \"silu\",\n"
             " \"residual_in_fp32\": true, \"rms_norm\": true, \"eos_token_id\": 0}\n",
-            c->d_model, c->d_inner, c->d_state, c->d_conv, c->dt_rank, c->layers, c->vocab,
+            c->d_model, c->d_state, c->d_conv, c->layers, c->vocab,
             c->use_bias ? "true" : "false", c->use_conv_bias ? "true" : "false",
             c->tied ? "true" : "false");
 }

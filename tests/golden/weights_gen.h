@@ -20,6 +20,8 @@ typedef enum { GEN_F32, GEN_F16, GEN_BF16 } gen_type;
 
 typedef struct {
     uint32_t d_model, d_inner, d_state, d_conv, dt_rank, layers, vocab;
+    uint32_t heads, groups;                /* Mamba-2; 0 heads: Mamba-1 */
+    float dt_min, dt_max;                  /* Mamba-2's time_step_limit; both 0: none */
     bool use_bias, use_conv_bias, tied;
     gen_type type;
     uint64_t seed;
@@ -78,16 +80,32 @@ static inline float gen_fan(uint32_t fan_in) { return sqrtf(3.0f / (float)fan_in
 
 enum { GEN_LAYER_TENSORS = 12 };
 
-/* The tensors of layer l; returns how many. */
+typedef struct {
+    const char *name;
+    uint32_t rank;
+    uint64_t shape[3];
+    float center, scale;
+} gen_part;
+
+/* The tensors of layer l among all; a rank of 0 is none. Returns how many. */
+static inline size_t gen_named(uint32_t l, const gen_part all[GEN_LAYER_TENSORS], gen_tensor out[GEN_LAYER_TENSORS])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < GEN_LAYER_TENSORS; i++) {
+        if (all[i].rank == 0) continue;
+        gen_tensor *t = &out[count++];
+        *t = (gen_tensor){.rank = all[i].rank, .center = all[i].center, .scale = all[i].scale};
+        memcpy(t->shape, all[i].shape, sizeof t->shape);
+        snprintf(t->name, sizeof t->name, "backbone.layers.%u.%s", l, all[i].name);
+    }
+    return count;
+}
+
 static inline size_t gen_layer(const gen_config *c, uint32_t l, gen_tensor out[GEN_LAYER_TENSORS])
 {
     const uint32_t m = c->d_model, d = c->d_inner, n = c->d_state, k = c->d_conv, r = c->dt_rank;
-    const struct {
-        const char *name;
-        uint32_t rank;
-        uint64_t shape[3];
-        float center, scale;
-    } all[GEN_LAYER_TENSORS] = {
+    const uint32_t conv_bias = c->use_conv_bias, bias = c->use_bias;
+    return gen_named(l, (const gen_part[GEN_LAYER_TENSORS]){
         {"norm.weight", 1, {m}, 1.0f, 0.25f},
         {"mixer.A_log", 2, {d, n}, 1.375f, 1.375f},
         {"mixer.D", 1, {d}, 1.0f, 0.5f},
@@ -97,19 +115,28 @@ static inline size_t gen_layer(const gen_config *c, uint32_t l, gen_tensor out[G
         {"mixer.dt_proj.weight", 2, {d, r}, 0.0f, 0.5f * gen_fan(r)},
         {"mixer.dt_proj.bias", 1, {d}, -2.5f, 2.0f},
         {"mixer.out_proj.weight", 2, {m, d}, 0.0f, gen_fan(d)},
-        {"mixer.conv1d.bias", 1, {d}, 0.0f, 0.25f},
-        {"mixer.in_proj.bias", 1, {2 * (uint64_t)d}, 0.0f, 0.25f},
-        {"mixer.out_proj.bias", 1, {m}, 0.0f, 0.25f}};
-    size_t count = 0;
-    for (size_t i = 0; i < GEN_LAYER_TENSORS; i++) {
-        if (i == 9 && !c->use_conv_bias) continue;
-        if (i >= 10 && !c->use_bias) continue;
-        gen_tensor *t = &out[count++];
-        *t = (gen_tensor){.rank = all[i].rank, .center = all[i].center, .scale = all[i].scale};
-        memcpy(t->shape, all[i].shape, sizeof t->shape);
-        snprintf(t->name, sizeof t->name, "backbone.layers.%u.%s", l, all[i].name);
-    }
-    return count;
+        {"mixer.conv1d.bias", conv_bias, {d}, 0.0f, 0.25f},
+        {"mixer.in_proj.bias", bias, {2 * (uint64_t)d}, 0.0f, 0.25f},
+        {"mixer.out_proj.bias", bias, {m}, 0.0f, 0.25f}}, out);
+}
+
+static inline size_t gen_layer_mamba2(const gen_config *c, uint32_t l, gen_tensor out[GEN_LAYER_TENSORS])
+{
+    const uint32_t m = c->d_model, d = c->d_inner, k = c->d_conv, h = c->heads;
+    const uint32_t channels = d + 2 * c->groups * c->d_state, conv_bias = c->use_conv_bias, bias = c->use_bias;
+    const uint64_t all = (uint64_t)d + channels + h;
+    return gen_named(l, (const gen_part[GEN_LAYER_TENSORS]){
+        {"norm.weight", 1, {m}, 1.0f, 0.25f},
+        {"mixer.A_log", 1, {h}, 1.375f, 1.375f},
+        {"mixer.D", 1, {h}, 1.0f, 0.5f},
+        {"mixer.dt_bias", 1, {h}, -2.5f, 2.0f},
+        {"mixer.norm.weight", 1, {d}, 1.0f, 0.25f},
+        {"mixer.conv1d.weight", 3, {channels, 1, k}, 0.0f, gen_fan(k)},
+        {"mixer.in_proj.weight", 2, {all, m}, 0.0f, gen_fan(m)},
+        {"mixer.out_proj.weight", 2, {m, d}, 0.0f, gen_fan(d)},
+        {"mixer.conv1d.bias", conv_bias, {channels}, 0.0f, 0.25f},
+        {"mixer.in_proj.bias", bias, {all}, 0.0f, 0.25f},
+        {"mixer.out_proj.bias", bias, {m}, 0.0f, 0.25f}}, out);
 }
 
 /* All tensors of a model; out has room for 3 + layers * GEN_LAYER_TENSORS. */
@@ -119,7 +146,8 @@ static inline size_t gen_tensors(const gen_config *c, gen_tensor *out)
     float embedding = c->tied ? 0.125f : 0.5f;
     out[count++] = (gen_tensor){"backbone.embeddings.weight", 2, {c->vocab, c->d_model}, 0,
                                 embedding};
-    for (uint32_t l = 0; l < c->layers; l++) count += gen_layer(c, l, out + count);
+    for (uint32_t l = 0; l < c->layers; l++)
+        count += c->heads != 0 ? gen_layer_mamba2(c, l, out + count) : gen_layer(c, l, out + count);
     out[count++] = (gen_tensor){"backbone.norm_f.weight", 1, {c->d_model}, 1.0f, 0.25f};
     if (!c->tied)
         out[count++] = (gen_tensor){"lm_head.weight", 2, {c->vocab, c->d_model}, 0,

@@ -274,6 +274,78 @@ static void mixer_matches_and_is_invariant(void)
     check_mixer(17, 250, 8, 33);
 }
 
+/* One sequence's state space of Mamba-2: T rows in pieces, the heads in two ranges. */
+typedef struct { model_config sizes; size_t rows, stride; float *x, *z, *dt, *alog, *a, *skip; } ssd_case;
+
+static void ssd_run(const kernels *path, const ssd_case *c, size_t chunk, float *u)
+{
+    const model_config *s = &c->sizes;
+    float *state = mem_alloc_array((size_t)s->d_inner * s->d_state, sizeof *state);
+    memcpy(u, c->x, c->rows * c->stride * sizeof *u);
+    for (size_t at = 0; at < c->rows; at += chunk)
+        for (size_t half = 0; half < 2; half++) {
+            size_t cut = s->heads / 2;
+            float *row = u + at * c->stride;
+            ssd_io io = {.rows = c->rows - at < chunk ? c->rows - at : chunk, .h0 = half ? cut : 0,
+                         .h1 = half ? s->heads : cut, .head_dim = s->head_dim, .d_state = s->d_state,
+                         .group_heads = s->heads / s->groups, .x = row, .b = row + s->d_inner,
+                         .c = row + s->d_inner + s->groups * s->d_state, .stride = c->stride,
+                         .z = c->z + at * s->d_inner, .z_stride = s->d_inner, .dt = c->dt + at * s->heads,
+                         .dt_stride = s->heads, .dt_min = s->dt_min, .dt_max = s->dt_max, .a = c->a, .d = c->skip,
+                         .state = state};
+            path->ssd(&io);
+        }
+    mem_free(state);
+}
+
+static void ssd_reference(const ssd_case *c, double *y)
+{
+    const size_t d = c->sizes.d_inner, gn = (size_t)c->sizes.groups * c->sizes.d_state, heads = c->sizes.heads;
+    double *x = unpad(c->x, c->rows, c->stride, d), *b = unpad(c->x + d, c->rows, c->stride, gn);
+    double *cc = unpad(c->x + d + gn, c->rows, c->stride, gn), *z = widen(c->z, c->rows * d);
+    double *dt = widen(c->dt, c->rows * heads), *alog = widen(c->alog, heads), *skip = widen(c->skip, heads);
+    reference_ssd(&c->sizes, x, b, cc, dt, z, alog, skip, c->rows, y);
+    void *free_all[] = {x, b, cc, z, dt, alog, skip};
+    for (size_t i = 0; i < sizeof free_all / sizeof free_all[0]; i++) mem_free(free_all[i]);
+}
+
+static void check_ssd(size_t rows, uint32_t heads, uint32_t p, uint32_t n, uint32_t groups, float dt_min, float dt_max)
+{
+    ssd_case c = {.sizes = {.heads = heads, .head_dim = p, .d_inner = heads * p, .d_state = n, .groups = groups,
+                            .dt_min = dt_min, .dt_max = dt_max}, .rows = rows};
+    const size_t d = c.sizes.d_inner, s = c.stride = panel_pad(config_conv_channels(&c.sizes));
+    c.x = fill("x", rows * s, 0, 2);
+    c.z = fill("z", rows * d, 0, 3);
+    c.dt = fill("dt", rows * heads, -2, 4);
+    c.alog = fill("al", heads, 1.375f, 1.375f);
+    c.a = copy(c.alog, heads);
+    for (size_t i = 0; i < heads; i++) c.a[i] = -expf(c.alog[i]);
+    c.skip = fill("d", heads, 1, 1);
+    double *want = mem_alloc_array(rows * d, sizeof *want);
+    float *first = mem_alloc_array(rows * s, sizeof *first), *u = mem_alloc_array(rows * s, sizeof *u);
+    ssd_reference(&c, want);
+    const kernels *all[3];
+    size_t paths = kernels_all(all);
+    for (size_t i = 0; i < paths; i++)
+        for (size_t chunk = rows; chunk > 0; chunk /= 3) {
+            ssd_run(all[i], &c, chunk, u);
+            if (i == 0 && chunk == rows) memcpy(first, u, rows * s * sizeof *u);
+            CHECK(worst(u, want, rows, s, d) <= 1e-5);
+            CHECK(memcmp(u, first, rows * s * sizeof *u) == 0);
+        }
+    void *free_all[] = {c.x, c.z, c.dt, c.alog, c.a, c.skip, want, first, u};
+    for (size_t i = 0; i < sizeof free_all / sizeof free_all[0]; i++) mem_free(free_all[i]);
+}
+
+static void ssd_matches_and_is_invariant(void)
+{
+    check_ssd(1, 1, 1, 1, 1, 0, INFINITY);
+    check_ssd(29, 4, 64, 16, 1, 0, INFINITY);
+    check_ssd(50, 12, 12, 20, 2, 0.03125f, 0.5f);
+    check_ssd(130, 6, 70, 33, 3, 0, INFINITY);
+    check_ssd(17, 3, 128, 128, 3, 0, 0.1f);
+}
+
 int main(void)
 {
     RUN(exp_is_accurate);
@@ -282,5 +354,6 @@ int main(void)
     RUN(matmul_matches_and_is_invariant);
     RUN(rms_norm_matches);
     RUN(mixer_matches_and_is_invariant);
+    RUN(ssd_matches_and_is_invariant);
     return DONE();
 }

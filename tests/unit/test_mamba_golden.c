@@ -1,13 +1,13 @@
-/* The engine against transformers' MambaForCausalLM: tests/golden/mamba_*.json, which say how they
- * were made. max|a-b| / max|b| <= 1e-4 at the stored positions, and the same greedy continuation as
- * long as the reference's two best logits differ by more than that bound. */
+/* The engine against transformers' MambaForCausalLM and Mamba2ForCausalLM: tests/golden/mamba*.json, which
+ * say how they were made. max|a-b| / max|b| <= 1e-5 at the stored positions, and the same greedy continuation
+ * as long as the reference's two best logits differ by more than that bound. */
 #include "model.h"
 #include "test.h"
 #include "tests/golden/random_model.h"
 
 #include <cjson/cJSON.h>
 
-#define BOUND 1e-4
+#define BOUND 1e-5
 
 typedef struct {
     cJSON *root;
@@ -25,13 +25,21 @@ static bool flag(const cJSON *object, const char *key)
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(object, key));
 }
 
+static uint32_t optional(const cJSON *object, const char *key)
+{
+    return cJSON_HasObjectItem(object, key) ? (uint32_t)number(object, key) : 0;
+}
+
 static gen_config config_of(const cJSON *c)
 {
+    const cJSON *limit = cJSON_GetObjectItemCaseSensitive(c, "dt_limit");
     const char *type = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "dtype"));
     return (gen_config){
         .d_model = (uint32_t)number(c, "d_model"), .d_inner = (uint32_t)number(c, "d_inner"),
         .d_state = (uint32_t)number(c, "d_state"), .d_conv = (uint32_t)number(c, "d_conv"),
-        .dt_rank = (uint32_t)number(c, "dt_rank"), .layers = (uint32_t)number(c, "layers"),
+        .dt_rank = optional(c, "dt_rank"), .heads = optional(c, "heads"), .groups = optional(c, "groups"),
+        .dt_min = limit == NULL ? 0 : (float)limit->child->valuedouble,
+        .dt_max = limit == NULL ? 0 : (float)limit->child->next->valuedouble, .layers = (uint32_t)number(c, "layers"),
         .vocab = (uint32_t)number(c, "vocab"), .use_bias = flag(c, "use_bias"),
         .use_conv_bias = flag(c, "use_conv_bias"), .tied = flag(c, "tied"),
         .type = strcmp(type, "F32") == 0 ? GEN_F32 : strcmp(type, "F16") == 0 ? GEN_F16 : GEN_BF16,
@@ -43,7 +51,7 @@ static bool golden_open(golden *g, const char *name)
     char path[512];
     const char *source = getenv("LETHE_SOURCE");
     *g = (golden){0};
-    snprintf(path, sizeof path, "%s/tests/golden/mamba_%s.json", source ? source : ".", name);
+    snprintf(path, sizeof path, "%s/tests/golden/%s.json", source ? source : ".", name);
     buf text;
     buf_init(&text, (size_t)4 << 20);
     CHECK_OK(file_read(path, (size_t)4 << 20, &text));
@@ -140,10 +148,14 @@ static void check_case(const char *name)
     golden_close(&g);
 }
 
-static void golden_tiny(void) { check_case("tiny"); }
-static void golden_small_f16(void) { check_case("small"); }
-static void golden_odd_sizes(void) { check_case("odd"); }
-static void golden_130m_bf16(void) { check_case("130m"); }
+static void golden_tiny(void) { check_case("mamba_tiny"); }
+static void golden_small_f16(void) { check_case("mamba_small"); }
+static void golden_odd_sizes(void) { check_case("mamba_odd"); }
+static void golden_130m_bf16(void) { check_case("mamba_130m"); }
+static void golden_mamba2_tiny(void) { check_case("mamba2_tiny"); }
+static void golden_mamba2_odd_sizes_and_step_limits(void) { check_case("mamba2_odd"); }
+static void golden_mamba2_biases_f16(void) { check_case("mamba2_biases"); }
+static void golden_mamba2_130m_bf16(void) { check_case("mamba2_130m"); }
 
 int main(void)
 {
@@ -151,5 +163,9 @@ int main(void)
     RUN(golden_small_f16);
     RUN(golden_odd_sizes);
     RUN(golden_130m_bf16);
+    RUN(golden_mamba2_tiny);
+    RUN(golden_mamba2_odd_sizes_and_step_limits);
+    RUN(golden_mamba2_biases_f16);
+    RUN(golden_mamba2_130m_bf16);
     return DONE();
 }

@@ -14,9 +14,13 @@
 enum { VOCAB = 300, SEQUENCES = 16, LENGTH = 90 };
 
 static char folder[256];
-static const gen_config base_config = {
+static const gen_config mamba_config = {
     .d_model = 60, .d_inner = 120, .d_state = 16, .d_conv = 4, .dt_rank = 4, .layers = 2,
     .vocab = VOCAB, .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5};
+static const gen_config mamba2_config = {
+    .d_model = 60, .d_inner = 120, .d_state = 16, .d_conv = 4, .heads = 10, .groups = 2, .layers = 2,
+    .vocab = VOCAB, .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5};
+static gen_config base_config;             /* of the architecture whose turn it is, in folder */
 
 static uint64_t random_state;
 
@@ -221,13 +225,11 @@ static void instruction_sets_agree(void)
     unsetenv("LETHE_KERNEL");
 }
 
-static void engine_matches_reference(void)
+static void check_against_reference(const gen_config *c)
 {
     enum { COUNT = 70 };
     char dir[256], path[512];
-    gen_config c = {.d_model = 37, .d_inner = 111, .d_state = 7, .d_conv = 2, .dt_rank = 3,
-                    .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
-    CHECK(random_model_write(test_tmpdir(dir), &c));
+    CHECK(random_model_write(test_tmpdir(dir), c));
     model *m = NULL;
     CHECK_OK(model_open(&m, dir, NULL));
     tensors *file = NULL;
@@ -260,6 +262,19 @@ static void engine_matches_reference(void)
     model_seq_close(&s);
     model_close(&m);
     test_tmpdir_remove(dir);
+}
+
+static void engine_matches_reference(void)
+{
+    gen_config c = {.d_model = 37, .d_inner = 111, .d_state = 7, .d_conv = 2, .dt_rank = 3,
+                    .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
+    check_against_reference(&c);
+    c = (gen_config){.d_model = 38, .d_inner = 114, .d_state = 7, .d_conv = 2, .heads = 6, .groups = 3, .dt_min = 0.05f,
+                     .dt_max = 0.5f, .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
+    check_against_reference(&c);
+    c = (gen_config){.d_model = 70, .d_inner = 140, .d_state = 33, .d_conv = 4, .heads = 2, .groups = 1, .layers = 2,
+                     .vocab = VOCAB, .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 22};
+    check_against_reference(&c);
 }
 
 typedef struct { const model *m; const float *want; bool same; } worker;
@@ -396,8 +411,11 @@ static void describes_itself(void)
     model *m = open_model(0);
     const model_info *i = model_describe(m);
     CHECK(i->vocab_size == VOCAB && i->d_model == 60 && i->d_inner == 120 && i->layers == 2);
-    CHECK(i->d_state == 16 && i->d_conv == 4 && i->dt_rank == 4 && i->eos_token == 0);
-    CHECK(i->state_bytes == 2u * 120 * (16 + 3) * 4);
+    CHECK(i->d_state == 16 && i->d_conv == 4 && i->dt_rank == base_config.dt_rank && i->eos_token == 0);
+    bool mamba2 = base_config.heads != 0;
+    CHECK(strcmp(i->architecture, mamba2 ? "Mamba2ForCausalLM" : "MambaForCausalLM") == 0);
+    size_t convolved = mamba2 ? 120 + 2 * 2 * 16 : 120;
+    CHECK(i->state_bytes == 2u * (3 * convolved + 16 * 120) * 4);
     CHECK(tokenizer_size(model_tokenizer(m)) == RANDOM_MODEL_TOKENS);
     model_close(&m);
     model_close(&m);
@@ -429,24 +447,76 @@ static void check_wrong(const char *from, const char *to, error_code want)
     test_tmpdir_remove(dir);
 }
 
+/* What both architectures' config.json have. */
 static void lying_configs(void)
 {
     check_wrong("\"vocab_size\": 300", "\"vocab_size\": 290", E_INVALID);   /* 291 tokens */
     check_wrong("\"vocab_size\": 300", "\"vocab_size\": 301", E_INVALID);
     check_wrong("\"state_size\": 16", "\"state_size\": 8", E_INVALID);
     check_wrong("\"conv_kernel\": 4", "\"conv_kernel\": 3", E_INVALID);
-    check_wrong("\"intermediate_size\": 120", "\"intermediate_size\": 121", E_INVALID);
-    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": 5", E_INVALID);
-    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": \"auto\"", E_OK);
-    check_wrong("\"intermediate_size\": 120", "\"expand\": 2", E_OK);
     check_wrong("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", E_INVALID);
     check_wrong("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", E_OK);
     check_wrong("\"use_bias\": false", "\"use_bias\": true", E_INVALID);     /* a missing tensor */
     check_wrong("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", E_INVALID);
-    check_wrong("\"model_type\": \"mamba\"", "\"model_type\": \"mamba2\"", E_UNIMPLEMENTED);
-    check_wrong("MambaForCausalLM", "LlamaForCausalLM", E_UNIMPLEMENTED);
+    check_wrong("\"model_type\": \"mamba", "\"model_type\": \"llama", E_UNIMPLEMENTED);
+    check_wrong("Mamba2*ForCausalLM", "LlamaForCausalLM", E_UNIMPLEMENTED);
+    check_wrong("\"rms_norm\": true", "\"rms_norm\": false", E_UNIMPLEMENTED);
     check_wrong("\"eos_token_id\": 0", "\"eos_token_id\": 300", E_INVALID);
     check_wrong("\"eos_token_id\": 0", "\"eos_token_id\": [7, 8]", E_OK);
+}
+
+static void lying_mamba_configs(void)
+{
+    check_wrong("\"intermediate_size\": 120", "\"intermediate_size\": 121", E_INVALID);
+    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": 5", E_INVALID);
+    check_wrong("\"time_step_rank\": 4", "\"time_step_rank\": \"auto\"", E_OK);
+    check_wrong("\"intermediate_size\": 120", "\"expand\": 2", E_OK);
+    check_wrong("\"model_type\": \"mamba\"", "\"model_type\": \"mamba2\"", E_UNIMPLEMENTED);
+}
+
+static void lying_mamba2_configs(void)
+{
+    static const char infinite[] = "{\"__float__\": \"Infinity\"}";
+    check_wrong("\"model_type\": \"mamba2\"", "\"model_type\": \"mamba\"", E_UNIMPLEMENTED);
+    check_wrong("\"num_heads\": 10", "\"num_heads\": 9", E_INVALID);
+    check_wrong("\"num_heads\": 10", "\"heads\": 10", E_INVALID);
+    check_wrong("\"num_heads\": 10, \"head_dim\": 12", "\"num_heads\": 20, \"head_dim\": 6", E_INVALID);   /* tensors */
+    check_wrong("\"head_dim\": 12", "\"head_dim\": 0", E_INVALID);
+    check_wrong("\"head_dim\": 12", "\"head_dim\": 13", E_INVALID);
+    check_wrong("\"n_groups\": 2", "\"n_groups\": 3", E_INVALID);          /* does not divide 10 */
+    check_wrong("\"n_groups\": 2", "\"n_groups\": 5", E_INVALID);          /* tensors */
+    check_wrong("\"expand\": 2", "\"expand\": 3", E_INVALID);
+    check_wrong("\"expand\": 2,", "", E_OK);
+    check_wrong("\"expand\": 2", "\"expand\": 2, \"intermediate_size\": 120", E_OK);
+    check_wrong("\"expand\": 2", "\"expand\": 2, \"intermediate_size\": 240", E_INVALID);
+    check_wrong("\"time_step_limit\"", "\"another\"", E_OK);
+    check_wrong(infinite, "Infinity", E_OK);
+    check_wrong(infinite, "-Infinity", E_INVALID);
+    check_wrong(infinite, "{}", E_INVALID);
+    check_wrong(infinite, "-1", E_INVALID);
+    check_wrong("0.0, {", "0.0, 1.0, {", E_INVALID);
+    check_wrong("0.0, {\"__float__\": \"Infinity\"}", "0.5, 0.25", E_INVALID);
+}
+
+/* Each tensor of a layer by another name. */
+static void missing_mamba2_tensors(void)
+{
+    static const char *const names[] = {
+        "mixer.A_log", "mixer.D", "mixer.dt_bias", "mixer.norm.weight", "mixer.conv1d.weight", "mixer.conv1d.bias",
+        "mixer.in_proj.weight", "mixer.out_proj.weight", "layers.1.norm.weight", "norm_f.weight", "embeddings.weight"};
+    char dir[256];
+    test_tmpdir(dir);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char wrong[64];
+        model *m = NULL;
+        snprintf(wrong, sizeof wrong, "%s", names[i]);
+        wrong[0] ^= 1;                     /* the same length: the header's offsets stay right */
+        CHECK(random_model_write(dir, &base_config));
+        edit(dir, "model.safetensors", names[i], wrong);
+        CHECK_FAILS(model_open(&m, dir, NULL), E_INVALID);
+        CHECK(m == NULL);
+    }
+    test_tmpdir_remove(dir);
 }
 
 static void broken_files(void)
@@ -503,21 +573,34 @@ static void nan_weights(void)
     test_tmpdir_remove(dir);
 }
 
-int main(void)
+/* What holds whatever the architecture is. */
+static void run_shared(const gen_config *c)
 {
-    if (!random_model_write(test_tmpdir(folder), &base_config)) return 1;
+    base_config = *c;
+    if (!random_model_write(test_tmpdir(folder), c)) exit(1);
+    printf("# %s\n", c->heads != 0 ? "Mamba-2" : "Mamba-1");
     RUN(describes_itself);
     RUN(schedules_change_no_bit);
     RUN(pieces_change_no_bit);
     RUN(more_sequences_than_a_pass);
     RUN(instruction_sets_agree);
-    RUN(engine_matches_reference);
     RUN(threads_share_an_engine);
     RUN(snapshots_are_checked);
     RUN(wipes_and_errors);
     RUN(lying_configs);
     RUN(broken_files);
     RUN(nan_weights);
+}
+
+int main(void)
+{
+    run_shared(&mamba_config);
+    RUN(lying_mamba_configs);
     test_tmpdir_remove(folder);
+    run_shared(&mamba2_config);
+    RUN(lying_mamba2_configs);
+    RUN(missing_mamba2_tensors);
+    test_tmpdir_remove(folder);
+    RUN(engine_matches_reference);
     return DONE();
 }
