@@ -4,7 +4,7 @@
 
 #include "engine.h"
 
-enum { NAME_MAX_CHARS = 96 };
+enum { NAME_MAX_CHARS = 96, TENSOR_SCALE_NAME = 256 };
 
 typedef struct {
     weights *w;                            /* owns whatever is loaded */
@@ -16,6 +16,10 @@ typedef struct {
 /* The small ones are held better than the rest: what they would save is nothing, and they steer the recurrence. */
 typedef enum { LARGE, SMALL } matrix_use;
 
+/* Rows [first, first+count) of a tensor as a tensor of its own. */
+tensor tensor_rows(const tensor *t, uint64_t first, uint64_t count);
+/* The name of the scales that belong to a quantised tensor (quantise.c). E_INVALID: too long. */
+MUST_USE result scale_name(char out[TENSOR_SCALE_NAME], const char *name);
 /* "backbone.layers.INDEX.PART"; returns out. */
 const char *load_name(char out[NAME_MAX_CHARS], uint32_t index, const char *part);
 /* A vector (n), padded to whole panels. */

@@ -55,12 +55,19 @@ static result open_weights(model *m, model_precision precision, const char *dir)
     return r;
 }
 
+static const char *held_as(matrix_type type)
+{
+    static const model_precision OF[] = {[MATRIX_F32] = MODEL_F32, [MATRIX_BF16] = MODEL_BF16, [MATRIX_Q8] = MODEL_Q8,
+                                         [MATRIX_Q4] = MODEL_Q4};
+    return model_precision_name(OF[type]);
+}
+
 static void describe(model *m)
 {
     const model_config *c = &m->config;
     m->layer_floats = (size_t)config_conv_channels(c) * (c->d_conv - 1) + (size_t)c->d_inner * c->d_state;
     m->info = (model_info){
-        .architecture = architecture_name(c->architecture), .kernel = m->kernels->name, .precision = "f32",
+        .architecture = architecture_name(c->architecture), .kernel = m->kernels->name, .precision = held_as(m->weights.layers[0].out_proj.type),
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,

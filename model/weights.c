@@ -41,8 +41,7 @@ static result expect(const loader *l, const char *name, uint32_t rank, const uin
     return OK;
 }
 
-/* Rows [first, first+count) of a tensor as a tensor of its own. */
-static tensor rows_of(const tensor *t, uint64_t first, uint64_t count)
+tensor tensor_rows(const tensor *t, uint64_t first, uint64_t count)
 {
     tensor part = *t;
     size_t row_bytes = t->size_bytes / t->shape[0];
@@ -56,7 +55,7 @@ result load_vector_part(const loader *l, const char *name, size_t all, size_t fi
 {
     const tensor *t = NULL;
     TRY(expect(l, name, 1, (uint64_t[]){all}, &t));
-    tensor part = rows_of(t, first, n);
+    tensor part = tensor_rows(t, first, n);
     *out = keep_floats(l->w, panel_pad(n));
     return tensor_to_f32(&part, *out);
 }
@@ -90,7 +89,7 @@ static result pack_matrix(const loader *l, const tensor *t, matrix_use use, size
     m->w = packed;
     for (size_t p = 0; p < out; p += PANEL) {
         size_t n = out - p < PANEL ? out - p : PANEL;
-        tensor part = rows_of(t, first + p, n);
+        tensor part = tensor_rows(t, first + p, n);
         TRY_TO(r, tensor_to_f32(&part, rows), out);
         panel_pack(m->type, rows, n, in, packed + p / PANEL * size);
     }
@@ -100,10 +99,58 @@ out:
     return r;
 }
 
+result scale_name(char out[TENSOR_SCALE_NAME], const char *name)
+{
+    int n = snprintf(out, TENSOR_SCALE_NAME, "%s.scale", name);
+    return n < TENSOR_SCALE_NAME ? OK : fail(E_INVALID, "a tensor's name is too long");
+}
+
+/* Row i of a quantised tensor, (in). */
+static void quantised_row(const tensor *t, size_t i, size_t in, int8_t *q)
+{
+    const uint8_t *row = t->data + i * (t->type == TENSOR_I8 ? in : (in + 1) / 2);
+    if (t->type == TENSOR_I8) memcpy(q, row, in);
+    for (size_t k = 0; t->type == TENSOR_U8 && k < in; k++)
+        q[k] = (int8_t)((k % 2 ? row[k / 2] >> 4 : row[k / 2] & 15) - 8);
+}
+
+/* Rows [first, first+out) of a quantised tensor (all,in), as they are. */
+static result load_quantised(const loader *l, const char *name, const tensor *t, size_t all, size_t first, uint32_t out,
+                             uint32_t in, matrix *m)
+{
+    char of_scale[TENSOR_SCALE_NAME];
+    const tensor *scale = NULL;
+    const uint64_t groups = ((uint64_t)in + GROUP - 1) / GROUP, wide = t->type == TENSOR_I8 ? in : ((uint64_t)in + 1) / 2;
+    if (l->precision != MODEL_AS_STORED)
+        return fail(E_INVALID, "tensor %s is quantised already: the model opens as stored only", name);
+    TRY(tensors_expect(l->file, name, 2, (uint64_t[]){all, wide}, &t));
+    TRY(scale_name(of_scale, name));
+    TRY(tensors_expect(l->file, of_scale, 2, (uint64_t[]){all, groups}, &scale));
+    if (scale->type != TENSOR_F16) return fail(E_INVALID, "tensor %s is not F16", of_scale);
+    *m = (matrix){.out = out, .in = in, .type = t->type == TENSOR_I8 ? MATRIX_Q8 : MATRIX_Q4};
+    size_t size = panel_bytes(m->type, in);
+    uint8_t *packed = keep_bytes(l->w, matrix_panels(m) * size);
+    int8_t *q = mem_alloc((size_t)in * PANEL);
+    uint16_t *scales = mem_alloc_array(groups * PANEL, sizeof *scales);
+    m->w = packed;
+    for (size_t p = 0; p < out; p += PANEL) {
+        size_t n = out - p < PANEL ? out - p : PANEL;
+        for (size_t i = 0; i < n; i++) quantised_row(t, first + p + i, in, q + i * in);
+        memcpy(scales, scale->data + (first + p) * groups * sizeof *scales, n * groups * sizeof *scales);
+        panel_pack_quantised(m->type, q, scales, n, in, packed + p / PANEL * size);
+    }
+    mem_free(q);
+    mem_free(scales);
+    tensors_release(l->file, t);
+    return OK;
+}
+
 result load_matrix_part(const loader *l, const char *name, matrix_use use, size_t all, size_t first, uint32_t out,
                         uint32_t in, matrix *m)
 {
-    const tensor *t = NULL;
+    const tensor *t = tensors_find(l->file, name);
+    if (t != NULL && (t->type == TENSOR_I8 || t->type == TENSOR_U8))
+        return load_quantised(l, name, t, all, first, out, in, m);
     TRY(expect(l, name, 2, (uint64_t[]){all, in}, &t));
     return pack_matrix(l, t, use, first, out, in, m);
 }

@@ -28,7 +28,7 @@ static result load_in_proj(const loader *l, uint32_t index, layer *y)
     load_name(name, index, "mixer.in_proj.weight");
     TRY(load_matrix_part(l, name, LARGE, all, 0, d, m, &y->in_z));
     TRY(load_matrix_part(l, name, LARGE, all, d, channels, m, &y->in_x));
-    TRY(load_matrix_part(l, name, SMALL, all, (size_t)d + channels, heads, m, &y->in_dt));
+    TRY(load_matrix_part(l, name, LARGE, all, (size_t)d + channels, heads, m, &y->in_dt));
     TRY(load_vector(l, load_name(name, index, "mixer.dt_bias"), heads, &step_bias));
     y->in_dt.bias = step_bias;
     return l->c->use_bias ? load_in_bias(l, index, all, y, step_bias) : OK;

@@ -1,6 +1,8 @@
 /* The settings as one table: name, kind, place, range, default and meaning stand together. */
 #include "config.h"
 
+#include "model.h"
+
 #include <errno.h>
 #include <ini.h>
 #include <stdlib.h>
@@ -43,6 +45,7 @@ static const setting settings[] = {
     TEXT(keytree_mirror, "", "folder for a synchronous second copy of the key tree"),
     TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
+    TEXT(model_precision, "stored", "what its weights are held in: stored (as the file has them), f32, bf16, q8 or q4"),
     TEXT(embedder, LETHE_EMBEDDER_DIR, "static embedder (token vectors)"),
     TEXT(listen, "127.0.0.1:7443", "host:port, or unix:/path"),
     {"plaintext", KIND_BOOL, offsetof(config, plaintext), sizeof(bool), 0, 1, 0, NULL,
@@ -179,6 +182,9 @@ static bool within(const char *path, const char *folder)
 
 static result holder_check(const config *c)
 {
+    model_precision precision;
+    if (!model_precision_parse(c->model_precision, &precision))
+        return fail(E_INVALID, "model_precision: none of stored, f32, bf16, q8, q4");
     if (strcmp(c->sandbox, "enforce") != 0 && strcmp(c->sandbox, "off") != 0)
         return fail(E_INVALID, "sandbox: neither enforce nor off");
     if (strcmp(c->root_holder, "file") == 0) return OK;

@@ -275,7 +275,9 @@ result house_create(const config *settings, const char *tenant, house_created *o
 static result generator_open(house *h)
 {
     if (h->settings.model[0] == 0) return OK;
-    const model_options options = {.threads = h->settings.model_threads};
+    model_options options = {.threads = h->settings.model_threads};
+    bool known = model_precision_parse(h->settings.model_precision, &options.precision);
+    ASSERT(known);                         /* config_finish saw to it */
     TRY(model_open(&h->generator, h->settings.model, &options));
     TRY(scheduler_open(&h->steps, h->generator, h->settings.batch_max));
     if (h->settings.state_cache_bytes > 0)

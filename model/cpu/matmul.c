@@ -52,13 +52,12 @@ size_t panel_bytes(matrix_type type, size_t in)
     return 0;
 }
 
-/* Bfloat16 bits, to nearest, ties to even. */
-static uint32_t bfloat_from_float(float x)
+uint16_t bfloat_from_float(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (isnan(x)) return bits >> 16 | 0x40u;
-    return (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    if (isnan(x)) return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
 static void pack_f32(const float *w, size_t n, size_t in, float *to)
@@ -75,7 +74,7 @@ static void pack_bf16(const float *w, size_t n, size_t in, uint32_t *to)
 {
     for (size_t k = 0; k < in; k++)
         for (size_t i = 0; i < n; i++)
-            to[k * PANEL / 2 + bf16_word(i)] |= bfloat_from_float(w[i * in + k]) << bf16_shift(i);
+            to[k * PANEL / 2 + bf16_word(i)] |= (uint32_t)bfloat_from_float(w[i * in + k]) << bf16_shift(i);
 }
 
 /* Input k of a group, an output: the word of the group's words, and how far up its 4 bits are. */

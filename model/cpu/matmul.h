@@ -49,6 +49,7 @@ void panel_unpack(const matrix *m, uint32_t panel, size_t k0, size_t k1, float *
 /* The weights of one output, (in). */
 void matrix_output(const matrix *m, uint32_t output, float *w);
 
+uint16_t bfloat_from_float(float x);       /* to nearest, ties to even */
 uint16_t half_from_float(float x);         /* to nearest, ties to even; past the largest: infinity */
 float half_to_float(uint16_t h);
 

@@ -33,10 +33,14 @@ typedef struct {
     uint8_t identity[32];              /* hash of config and weights: part of cache keys */
 } model_info;
 
-/* dir: config.json, model.safetensors (or sharded index), tokenizer.json. Truncated, lying or
+/* dir: config.json, model.safetensors (or sharded index), tokenizer.json. A quantised model opens as stored only. Truncated, lying or
  * mismatched files: E_INVALID naming file and tensor. Unknown architecture: E_UNIMPLEMENTED. */
 MUST_USE result model_open(model **out, const char *dir, const model_options *options);
 void model_close(model **m);
+/* Writes a new folder with what from has, its large matrices as bf16, q8 or q4, the small ones as bf16. Opened as stored
+ * it computes the same bits as from opened with that precision. E_PRECONDITION: to is there already. After an error to
+ * may hold a copy of from's small files, and no weights. */
+MUST_USE result model_quantise(const char *from, const char *to, model_precision precision);
 const model_info *model_describe(const model *m);
 
 /* ---- tokenizer ------------------------------------------------------------------------------------ */

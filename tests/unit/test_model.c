@@ -23,6 +23,7 @@ static const gen_config mamba2_config = {
 static gen_config base_config;             /* of the architecture whose turn it is, in folder */
 
 static uint64_t random_state;
+static uint32_t schedules = 2;
 
 static uint32_t below(uint32_t n)
 {
@@ -30,12 +31,14 @@ static uint32_t below(uint32_t n)
     return (uint32_t)(gen_mix(random_state) % n);
 }
 
-static model *open_model(uint32_t threads)
+static model *open_model_as(uint32_t threads, model_precision precision)
 {
     model *m = NULL;
-    CHECK_OK(model_open(&m, folder, &(model_options){.threads = threads}));
+    CHECK_OK(model_open(&m, folder, &(model_options){.threads = threads, .precision = precision}));
     return m;
 }
+
+static model *open_model(uint32_t threads) { return open_model_as(threads, MODEL_AS_STORED); }
 
 static model_seq *open_seq(const model *m)
 {
@@ -147,15 +150,75 @@ static void run_schedule(const model *m, const float *want, uint64_t seed)
 /* Mutant: reduction_depends_on_batch. */
 static void schedules_change_no_bit(void)
 {
-    model *one = open_model(1);
-    float *want = baseline(one);
-    for (uint32_t threads = 1; threads <= 3; threads++) {
-        model *m = threads == 1 ? one : open_model(threads);
-        for (uint64_t seed = 1; seed <= 6; seed++) run_schedule(m, want, seed * 100 + threads);
-        if (m != one) model_close(&m);
+    uint32_t run = 0;
+    for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) {
+        model *one = open_model_as(1, p);
+        float *want = baseline(one);
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            model *m = threads == 1 ? one : open_model_as(threads, p);
+            for (uint32_t i = 0; i < schedules; i++, run++) run_schedule(m, want, 1000 * i + 10 * threads + p);
+            if (m != one) model_close(&m);
+        }
+        mem_free(want);
+        model_close(&one);
     }
-    mem_free(want);
-    model_close(&one);
+    printf("# %u random schedules\n", run);
+}
+
+/* What one precision wrote another does not go on with. */
+static void precisions_are_kept_apart(void)
+{
+    uint8_t seen[MODEL_Q4 + 1][32];
+    for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) {
+        model *m = open_model_as(1, p);
+        CHECK(strcmp(model_describe(m)->precision, model_precision_name(p)) == 0);
+        memcpy(seen[p], model_describe(m)->identity, sizeof seen[p]);
+        for (model_precision q = MODEL_F32; q < p; q++) CHECK(memcmp(seen[p], seen[q], sizeof seen[p]) != 0);
+        model_close(&m);
+    }
+}
+
+/* Every logit of a stream, read at once. */
+static void logits_of(const model *m, float logits[VOCAB])
+{
+    uint32_t tokens[50];
+    model_seq *s = open_seq(m);
+    for (size_t i = 0; i < 50; i++) tokens[i] = token_of(4, i);
+    CHECK_OK(model_prefill(s, tokens, 50, logits, NULL, NULL));
+    model_seq_close(&s);
+}
+
+/* Quantised into a folder, a model computes what it does when quantised on opening. */
+static void quantised_folders_are_the_same(void)
+{
+    char where[256], to[300];
+    test_tmpdir(where);
+    for (model_precision p = MODEL_BF16; p <= MODEL_Q4; p++) {
+        float loaded[VOCAB], stored[VOCAB];
+        model *m = open_model_as(2, p), *q = NULL;
+        logits_of(m, loaded);
+        snprintf(to, sizeof to, "%s/%s", where, model_precision_name(p));
+        CHECK_OK(model_quantise(folder, to, p));
+        CHECK_FAILS(model_quantise(folder, to, p), E_PRECONDITION);
+        CHECK_OK(model_open(&q, to, NULL));
+        if (q == NULL) return;
+        logits_of(q, stored);
+        CHECK(memcmp(loaded, stored, sizeof stored) == 0);
+        CHECK(strcmp(model_describe(q)->precision, model_precision_name(p)) == 0);
+        CHECK(model_describe(q)->weight_bytes == model_describe(m)->weight_bytes);
+        model_close(&q);
+        if (p != MODEL_BF16) {
+            CHECK_FAILS(model_open(&q, to, &(model_options){.precision = MODEL_F32}), E_INVALID);
+            snprintf(to, sizeof to, "%s/again", where);
+            char from[300];
+            snprintf(from, sizeof from, "%s/%s", where, model_precision_name(p));
+            CHECK_FAILS(model_quantise(from, to, MODEL_Q8), E_INVALID);
+        }
+        model_close(&m);
+    }
+    CHECK_FAILS(model_quantise(folder, "/nowhere/at/all", MODEL_Q8), E_NOT_FOUND);
+    CHECK_FAILS(model_quantise(folder, to, MODEL_F32), E_INVALID);
+    test_tmpdir_remove(where);
 }
 
 static void pieces_change_no_bit(void)
@@ -225,13 +288,13 @@ static void instruction_sets_agree(void)
     unsetenv("LETHE_KERNEL");
 }
 
-static void check_against_reference(const gen_config *c)
+static void check_against_reference(const gen_config *c, model_precision precision, double most_error)
 {
     enum { COUNT = 70 };
     char dir[256], path[512];
     CHECK(random_model_write(test_tmpdir(dir), c));
     model *m = NULL;
-    CHECK_OK(model_open(&m, dir, NULL));
+    CHECK_OK(model_open(&m, dir, &(model_options){.precision = precision}));
     tensors *file = NULL;
     CHECK_OK(tensors_open(&file, dir));
     buf json;
@@ -253,8 +316,8 @@ static void check_against_reference(const gen_config *c)
             most = fmax(most, fabs(want[i * VOCAB + j]));
         }
     }
-    printf("# engine against float64: %.3g\n", difference / most);
-    CHECK(most > 0.5 && difference / most <= 2e-5);
+    printf("# engine (%s) against float64: %.3g\n", model_describe(m)->precision, difference / most);
+    CHECK(most > 0.5 && difference / most <= most_error);
     buf_free(&json);
     mem_free(want);
     mem_free(logits);
@@ -264,17 +327,24 @@ static void check_against_reference(const gen_config *c)
     test_tmpdir_remove(dir);
 }
 
+/* Float32, and what each precision's rounding makes of random weights. */
+static void check_precisions(const gen_config *c)
+{
+    static const double MOST[] = {[MODEL_F32] = 1e-5, [MODEL_BF16] = 2e-2, [MODEL_Q8] = 5e-2, [MODEL_Q4] = 0.6};
+    for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) check_against_reference(c, p, MOST[p]);
+}
+
 static void engine_matches_reference(void)
 {
     gen_config c = {.d_model = 37, .d_inner = 111, .d_state = 7, .d_conv = 2, .dt_rank = 3,
                     .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
-    check_against_reference(&c);
+    check_precisions(&c);
     c = (gen_config){.d_model = 38, .d_inner = 114, .d_state = 7, .d_conv = 2, .heads = 6, .groups = 3, .dt_min = 0.05f,
                      .dt_max = 0.5f, .layers = 3, .vocab = VOCAB, .use_bias = true, .type = GEN_BF16, .seed = 21};
-    check_against_reference(&c);
+    check_precisions(&c);
     c = (gen_config){.d_model = 70, .d_inner = 140, .d_state = 33, .d_conv = 4, .heads = 2, .groups = 1, .layers = 2,
                      .vocab = VOCAB, .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 22};
-    check_against_reference(&c);
+    check_precisions(&c);
 }
 
 typedef struct { const model *m; const float *want; bool same; } worker;
@@ -581,6 +651,8 @@ static void run_shared(const gen_config *c)
     printf("# %s\n", c->heads != 0 ? "Mamba-2" : "Mamba-1");
     RUN(describes_itself);
     RUN(schedules_change_no_bit);
+    RUN(precisions_are_kept_apart);
+    RUN(quantised_folders_are_the_same);
     RUN(pieces_change_no_bit);
     RUN(more_sequences_than_a_pass);
     RUN(instruction_sets_agree);
@@ -592,8 +664,10 @@ static void run_shared(const gen_config *c)
     RUN(nan_weights);
 }
 
-int main(void)
+/* test_model [N]: N schedules for each precision, architecture and number of threads. */
+int main(int argc, char **argv)
 {
+    if (argc > 1) schedules = (uint32_t)strtoul(argv[1], NULL, 10);
     run_shared(&mamba_config);
     RUN(lying_mamba_configs);
     test_tmpdir_remove(folder);
