@@ -23,7 +23,7 @@ OTHERS = {
     "erase_keeps_root": ("adversary.py", ["document"], "values of the erased open"),
     "free_unwiped": ("residue.py", ["--only", "files, log"], "left behind: .*text"),
     "tls_buffers_kept": ("residue.py", ["--only", "files, log"], "left behind: .*text"),
-    "stack_unwiped": ("residue.py", ["--only", "files, log"], "left behind: .*root key"),
+    "stack_unwiped": ("residue.py", ["--only", "files, log"], "left behind: .*key"),
 }
 
 
