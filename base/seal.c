@@ -107,8 +107,10 @@ static void hash(const uint8_t *key, const char *word, bytes data, uint8_t out[H
     if (data.size > 0) rc |= crypto_generichash_update(&state, data.data, data.size);
     rc |= crypto_generichash_final(&state, out, HASH_BYTES);
     mem_wipe(&state, sizeof state);
-    if (key != NULL) stack_stain(key);
-    if (key != NULL) stack_wipe(HASH_STACK_BYTES);
+    if (key != NULL) {
+        stack_stain(key);
+        stack_wipe(HASH_STACK_BYTES);
+    }
     ASSERT(rc == 0);
 }
 

@@ -177,19 +177,16 @@ uint64_t tensor_elements(const tensor *t)
     return n;
 }
 
-/* IEEE 754 binary16 to binary32, exact. */
-static uint32_t half_bits(uint16_t h)
+float half_to_float(uint16_t half)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u, fraction = h & 0x3ffu;
-    if (exponent == 31) return sign | 0x7f800000u | fraction << 13;
-    if (exponent != 0) return sign | (exponent + 112) << 23 | fraction << 13;
-    if (fraction == 0) return sign;
-    exponent = 113;
-    while ((fraction & 0x400u) == 0) {
-        fraction <<= 1;
-        exponent--;
-    }
-    return sign | exponent << 23 | (fraction & 0x3ffu) << 13;
+    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = half >> 10 & 31u, fraction = half & 0x3ffu, bits;
+    float x = (float)fraction * 0x1p-24f;      /* what an exponent of 0 stands for */
+    memcpy(&bits, &x, sizeof bits);
+    if (exponent == 31) bits = 0x7f800000u | fraction << 13;
+    else if (exponent != 0) bits = (exponent + 112) << 23 | fraction << 13;
+    bits |= sign;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 void tensors_release(const tensors *all, const tensor *t)
@@ -210,15 +207,15 @@ result tensor_to_f32(const tensor *t, float *out)
     if (t->type == TENSOR_F32 && n > 0) memcpy(out, t->data, (size_t)n * sizeof *out);
     for (uint64_t i = 0; i < n && t->type != TENSOR_F32; i++) {
         uint16_t half;
-        uint32_t word;
         if (t->type == TENSOR_I8) {
             out[i] = (float)(int8_t)t->data[i];
         } else if (t->type == TENSOR_U8) {
             out[i] = (float)t->data[i];
         } else {
             memcpy(&half, t->data + 2 * i, 2);
-            word = t->type == TENSOR_F16 ? half_bits(half) : (uint32_t)half << 16;
-            memcpy(&out[i], &word, 4);
+            uint32_t wide = (uint32_t)half << 16;
+            if (t->type == TENSOR_F16) out[i] = half_to_float(half);
+            else memcpy(&out[i], &wide, 4);
         }
     }
     return OK;

@@ -8,12 +8,16 @@
 #include "pool.h"
 #include "tensors.h"
 
+#include <assert.h>
+
 enum {
     MODEL_CHUNK = 128,                     /* rows of one pass through the layers, at most */
     /* Part of the identity: rises when the arithmetic changes, so that states of different bits
      * never mix. */
     MODEL_NUMERICS = 2
 };
+
+static_assert((int)MODEL_CHUNK <= (int)MATMUL_ROWS_MAX, "a pass is one product's rows");
 
 typedef struct {
     float *norm;                           /* (d_model) */

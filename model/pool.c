@@ -52,6 +52,7 @@ static void wait_for_piece(pool *p, uint32_t seen)
         if (piece_of(atomic_load(&p->ticket)) != seen) return;
         relax();
     }
+    stack_wipe(POOL_STACK_WIPED);
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
     while (piece_of(atomic_load(&p->ticket)) == seen) pthread_cond_wait(&p->wake, &p->lock);
@@ -65,7 +66,10 @@ static void *helper_main(void *arg)
     for (uint32_t seen = 0;;) {
         wait_for_piece(p, seen);
         seen = piece_of(atomic_load(&p->ticket));
-        if (atomic_load(&p->stop)) return NULL;
+        if (atomic_load(&p->stop)) {
+            stack_wipe(POOL_STACK_WIPED);
+            return NULL;
+        }
         take_parts(p);
     }
 }

@@ -58,6 +58,7 @@ static scratch scratch_open(const model *m, size_t tokens)
 static void scratch_close(scratch *s)
 {
     mem_wipe(s->floats, s->count * sizeof *s->floats);
+    stack_wipe(POOL_STACK_WIPED);
     mem_free(s->memory);
 }
 

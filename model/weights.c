@@ -3,6 +3,7 @@
  * A matrix is converted 32 rows at a time, so that opening a model needs little more than the
  * packed weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
 #include "loader.h"
+#include "mutant.h"
 #include "seal.h"
 
 #include <math.h>
@@ -275,7 +276,7 @@ static result identify(weights *w, const tensors *file, model_precision precisio
     buf_init(&all, (size_t)64 << 20);
     uint8_t hash[32];
     buf_append_u32(&all, MODEL_NUMERICS);
-    buf_append_u32(&all, (uint32_t)precision);
+    if (!MUTANT(precisions_mixed)) buf_append_u32(&all, (uint32_t)precision);
     hash_plain("lethe-model-config", config_json, hash);
     buf_append(&all, hash, sizeof hash);
     for (size_t i = 0; i < tensors_count(file); i++) {

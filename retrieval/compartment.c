@@ -1,4 +1,5 @@
 #include "compartment.h"
+#include "mutant.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -285,7 +286,7 @@ static part *part_beside(const holding *h, const part *p, bool *divided)
 static bool part_unite(holding *h, part *p)
 {
     bool divided;
-    if (p->bits == 0) return false;
+    if (p->bits == 0 || MUTANT(parts_stay_divided)) return false;
     part *q = part_beside(h, p, &divided);
     if (divided || !part_fits(h, dense_rows(p->vectors) + (q ? dense_rows(q->vectors) : 0),
                               p->documents + (q ? q->documents : 0))) return false;

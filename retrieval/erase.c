@@ -22,8 +22,8 @@ static void forget_locked(retrieval *r, slot *s, const id128 *documents, size_t 
 
 static void tell_labels(const slot *s, const id128 *documents, size_t count, retrieval_label_fn *visit, void *ctx)
 {
-    for (uint32_t c = 0; count == 0 && c < s->memory.part_count; c++)
-        visit(ctx, s->owner, &s->memory.parts[c]->label);
+    for (uint32_t p = 0; count == 0 && p < s->memory.part_count; p++)
+        visit(ctx, s->owner, &s->memory.parts[p]->label);
     const part **told = mem_alloc_array(count, sizeof *told);
     size_t n = 0, t;
     for (size_t i = 0; i < count; i++) {

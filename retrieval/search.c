@@ -27,7 +27,7 @@ const search_weights SEARCH_WEIGHTS = {
     .dense_share = 0.3f, .window_share = 0.3f, .rarity = 1.0f,
 };
 
-typedef struct { slot *s; part *c; float *lexical; } view;
+typedef struct { slot *s; part *p; float *lexical; } view;
 
 typedef struct {
     uint32_t view, row, chunk;
@@ -136,7 +136,7 @@ static result search_begin(search *q, retrieval *r, const retrieval_scope *scope
     TRY(pin_scope(q));
     collect_views(q);
     for (uint32_t v = 0; v < q->view_count; v++)
-        lexical_totals_add(q->views[v].c->words, q->query, q->totals);
+        lexical_totals_add(q->views[v].p->words, q->query, q->totals);
     return OK;
 }
 
@@ -149,7 +149,7 @@ static void wipe_free(void *p, size_t size)
 static void search_end(search *q)
 {
     for (uint32_t v = 0; v < q->view_count; v++)
-        wipe_free(q->views[v].lexical, lexical_rows(q->views[v].c->words) * sizeof(float));
+        wipe_free(q->views[v].lexical, lexical_rows(q->views[v].p->words) * sizeof(float));
     for (size_t i = 0; i < q->slot_count; i++) slot_release(q->r, &q->slots[i]);
     wipe_free(q->candidates, q->candidate_capacity * sizeof *q->candidates);
     wipe_free(q->query, sizeof *q->query);
@@ -213,7 +213,7 @@ static void push(search *q, uint32_t v, uint32_t row, float score)
         q->candidates = grown;
         q->candidate_capacity = capacity;
     }
-    dense_key key = dense_key_of(q->views[v].c->vectors, row);
+    dense_key key = dense_key_of(q->views[v].p->vectors, row);
     q->candidates[q->candidate_count++] =
         (candidate){.view = v, .row = row, .chunk = key.chunk, .document = key.document,
                     .score = score};
@@ -235,7 +235,7 @@ static result dense_pool(search *q)
     for (uint32_t v = 0; v < q->view_count && is_ok(done); v++) {
         uint32_t count = 0;
         done = ifc_context_alive(q->scope->context);
-        if (is_ok(done)) done = dense_search(q->views[v].c->vectors, q->vector, POOL, hits, &count);
+        if (is_ok(done)) done = dense_search(q->views[v].p->vectors, q->vector, POOL, hits, &count);
         for (uint32_t i = 0; i < count; i++) push(q, v, hits[i].row, hits[i].score);
     }
     mem_free(hits);
@@ -250,10 +250,10 @@ static result lexical_pool(search *q)
     size_t first = q->candidate_count;
     for (uint32_t v = 0; v < q->view_count; v++) {
         view *w = &q->views[v];
-        uint32_t rows = lexical_rows(w->c->words);
+        uint32_t rows = lexical_rows(w->p->words);
         TRY(ifc_context_alive(q->scope->context));
         w->lexical = mem_alloc_array(rows, sizeof *w->lexical);
-        lexical_score(w->c->words, q->query, q->totals, &q->weights->lexical, w->lexical);
+        lexical_score(w->p->words, q->query, q->totals, &q->weights->lexical, w->lexical);
         float floor = 0;
         for (uint32_t row = 0; row < rows; row++) {
             if (w->lexical[row] <= 0 || w->lexical[row] < floor) continue;
@@ -272,7 +272,7 @@ static result lexical_pool(search *q)
 static float nearness(const search *q, const candidate *c)
 {
     const float *vector = q->vector;
-    const dense *vectors = q->views[c->view].c->vectors;
+    const dense *vectors = q->views[c->view].p->vectors;
     float share = q->weights->window_share, own = c->dense;
     if (share <= 0) return own;
     uint32_t dimensions = embedder_dimensions(q->r->embedder), rows = dense_rows(vectors);
@@ -302,7 +302,7 @@ static void complete_candidates(search *q, bool with_vector)
         candidate *c = &q->candidates[i];
         if (kept > 0 && by_identity(&q->candidates[kept - 1], c) == 0) continue;
         const view *w = &q->views[c->view];
-        c->dense = with_vector ? dense_dot(w->c->vectors, c->row, q->vector) : 0;
+        c->dense = with_vector ? dense_dot(w->p->vectors, c->row, q->vector) : 0;
         c->nearness = with_vector ? nearness(q, c) : 0;
         c->lexical = w->lexical != NULL ? w->lexical[c->row] : 0;
         q->candidates[kept++] = *c;
@@ -362,7 +362,7 @@ static result make_hits(search *q, uint32_t k, arena *a, retrieval_hit **hits, s
     for (size_t i = 0; i < q->candidate_count && count < k; i++) {
         const candidate *c = &q->candidates[i];
         const view *w = &q->views[c->view];
-        if (MUTANT(filter_after_search) && !ifc_context_permits(q->scope->context, &w->c->label))
+        if (MUTANT(filter_after_search) && !ifc_context_permits(q->scope->context, &w->p->label))
             continue;
         TRY(ifc_context_alive(q->scope->context));
         retrieval_hit *hit = &all[count++];
@@ -372,7 +372,7 @@ static result make_hits(search *q, uint32_t k, arena *a, retrieval_hit **hits, s
         hit->score = c->score;
         hit->dense = c->dense;
         hit->lexical = c->lexical;
-        reading into = {a, &w->c->label, hit};
+        reading into = {a, &w->p->label, hit};
         TRY(store_each_chunk(w->s->disk, c->document, c->chunk, 1, read_hit, &into));
     }
     *hits = all;

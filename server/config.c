@@ -182,9 +182,6 @@ static bool within(const char *path, const char *folder)
 
 static result holder_check(const config *c)
 {
-    model_precision precision;
-    if (!model_precision_parse(c->model_precision, &precision))
-        return fail(E_INVALID, "model_precision: none of stored, f32, bf16, q8, q4");
     if (strcmp(c->sandbox, "enforce") != 0 && strcmp(c->sandbox, "off") != 0)
         return fail(E_INVALID, "sandbox: neither enforce nor off");
     if (strcmp(c->root_holder, "file") == 0) return OK;
@@ -209,6 +206,9 @@ result config_finish(config *c)
         strcpy(c->root + n, ".root");
     }
     TRY(holder_check(c));
+    model_precision precision;
+    if (!model_precision_parse(c->model_precision, &precision))
+        return fail(E_INVALID, "model_precision: none of stored, f32, bf16, q8, q4");
     if (within(c->root, c->data))
         return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
                     "get its root key");

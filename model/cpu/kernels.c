@@ -1,4 +1,4 @@
-/* Three builds of the same arithmetic (see kernels.h) and the choice among them at run time. */
+/* The portable kernels, and the choice at run time among them and those of simd_*.c. */
 #include "elementwise.h"
 #include "ssd.h"
 

@@ -79,11 +79,9 @@ static void step_scan(void *ctx, uint32_t part, uint32_t parts)
 static void step_out(void *ctx, uint32_t part, uint32_t parts)
 {
     const pass *s = ctx;
-    uint32_t p0, p1;
-    share_panels(matrix_panels(&s->l->out_proj), part, parts, &p0, &p1);
     matmul_io io = {.x = s->u, .x_stride = s->wide, .rows = s->rows, .y = s->hidden,
                     .y_stride = s->narrow, .add = true};
-    s->m->kernels->matmul(&s->l->out_proj, p0, p1, &io);
+    pass_matmul(s, &s->l->out_proj, part, parts, &io);
 }
 
 void mamba_mixer(pass *s)

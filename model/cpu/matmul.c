@@ -1,5 +1,6 @@
 /* Packing, and the product's portable path. */
 #include "matmul_body.h"
+#include "tensors.h"
 
 #include <assert.h>
 #include <math.h>
@@ -10,19 +11,6 @@ enum { SCALES_BYTES = GROUP * 2, Q8_BYTES = SCALES_BYTES + GROUP * PANEL, Q4_BYT
 static_assert(GROUP == PANEL, "a group's scales are a panel's row");
 
 /* ---- half precision --------------------------------------------------------------------------- */
-
-float half_to_float(uint16_t h)
-{
-    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = (h >> 10) & 31u, fraction = h & 1023u, bits;
-    float x;
-    if (exponent == 0) {
-        x = (float)fraction * 0x1p-24f;
-        return sign ? -x : x;
-    }
-    bits = sign | (exponent == 31 ? 255u << 23 : (exponent + 112) << 23) | fraction << 13;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 uint16_t half_from_float(float x)
 {

@@ -11,7 +11,7 @@
 enum {
     PANEL = 32,                            /* outputs that are interleaved in a packed matrix */
     GROUP = 32,                            /* inputs that share a scale, for each output */
-    MATMUL_ROWS_MAX = 256
+    MATMUL_ROWS_MAX = 128
 };
 
 static inline size_t panel_pad(size_t n) { return (n + PANEL - 1) / PANEL * PANEL; }
@@ -51,7 +51,6 @@ void matrix_output(const matrix *m, uint32_t output, float *w);
 
 uint16_t bfloat_from_float(float x);       /* to nearest, ties to even */
 uint16_t half_from_float(float x);         /* to nearest, ties to even; past the largest: infinity */
-float half_to_float(uint16_t h);
 
 /* What a matrix product reads and writes. x (rows,in) with row distance x_stride, y likewise. */
 typedef struct {

@@ -1,4 +1,4 @@
-/* The walk over a product, which each instruction set compiles with its own tiles. Internal to matmul*.c.
+/* The walk over a product, which each instruction set compiles with its own tiles. Internal to matmul.c and simd_*.c.
  *
  * A panel's inputs are taken in blocks that fit the first-level cache as float32, and every row meets a block while it
  * is there; sums wait in memory between blocks. A row's chain of multiply-adds is the same alone and among others. */
@@ -43,7 +43,7 @@ static inline void store_row(const matrix *m, uint32_t panel, const float *sums,
         for (size_t i = 0; i < n; i++) to[i] = row[i];
 }
 
-/* Lines [0, n) of what comes next, asked for a few at a time between the tiles. */
+/* What comes next, asked for a few lines at a time between the tiles. */
 typedef struct { const uint8_t *at, *end; size_t step; } ahead;
 
 static inline void ahead_some(ahead *a)

@@ -10,7 +10,7 @@
  * synchronous write of its head take is counted here, by defining them, and told apart.
  *
  * Each copy is opened in a process of its own, and written out before (sync), so that none of its pages are waited
- * for. --folder: where the copies go (default: a new one in /tmp); on the disk that is to be measured. --keep leaves
+ * for. --folder: where the copies go (default: a new one in TMPDIR or /tmp); on the disk that is to be measured. --keep leaves
  * the start folders there; --start measures with what such a run left. */
 #include "bench.h"
 #include "house.h"
@@ -561,7 +561,7 @@ int main(int argc, char **argv)
     w->seed = o.seed;
     if (o.beside) return beside(w, &o);
     if (o.start) snprintf(w->folder, sizeof w->folder, "%s", o.start);
-    else snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : "/tmp");
+    else snprintf(w->folder, sizeof w->folder, "%s/bench_erase.XXXXXX", o.under ? o.under : getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
     if (!o.start && mkdtemp(w->folder) == NULL) must(fail_errno("cannot make a folder"));
     printf("# seed %llu, %ld processors, in %s\n", (unsigned long long)o.seed, sysconf(_SC_NPROCESSORS_ONLN),
            w->folder);

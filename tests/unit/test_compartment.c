@@ -166,6 +166,7 @@ static void change(holding *h, bool in[DOCS])
     holding_remove_many(h, gone, removed);
 }
 
+/* Mutant: parts_stay_divided. */
 static void histories_leave_no_trace(void)
 {
     bool in[DOCS] = {false};

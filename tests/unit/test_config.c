@@ -25,6 +25,10 @@ static void defaults(void)
     CHECK_FAILS(config_finish(c), E_INVALID);
     CHECK_OK(config_set(c, "root", "/somewhere/database"));
     CHECK_OK(config_finish(c));
+    CHECK_OK(config_set(c, "model_precision", "q5"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "model_precision", "q4"));
+    CHECK_OK(config_finish(c));
     mem_free(c);
 }
 

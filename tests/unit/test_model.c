@@ -165,7 +165,7 @@ static void schedules_change_no_bit(void)
     printf("# %u random schedules\n", run);
 }
 
-/* What one precision wrote another does not go on with. */
+/* What one precision wrote another does not go on with. Mutant: precisions_mixed. */
 static void precisions_are_kept_apart(void)
 {
     uint8_t seen[MODEL_Q4 + 1][32];
@@ -219,6 +219,37 @@ static void quantised_folders_are_the_same(void)
     CHECK_FAILS(model_quantise(folder, "/nowhere/at/all", MODEL_Q8), E_NOT_FOUND);
     CHECK_FAILS(model_quantise(folder, to, MODEL_F32), E_INVALID);
     test_tmpdir_remove(where);
+}
+
+/* Replaces the first such bytes of a file. */
+static bool patch_file(const char *path, const char *from, const char *to)
+{
+    buf b;
+    buf_init(&b, (size_t)64 << 20);
+    bool done = is_ok(file_read(path, (size_t)64 << 20, &b));
+    uint8_t *at = done ? memmem(b.data, b.size, from, strlen(from)) : NULL;
+    if (at != NULL) memcpy(at, to, strlen(from));
+    done = at != NULL && is_ok(file_write_atomic(path, buf_bytes(&b), 0600));
+    buf_free(&b);
+    return done;
+}
+
+/* Scales that are missing, of another type or shape: told, not believed. */
+static void broken_scales(void)
+{
+    static const char *const WRONG[][2] = {{"weight.scale\"", "weight.scald\""}, {"\"dtype\":\"F16\"", "\"dtype\":\"B16\""},
+                                           {"\"dtype\":\"I8\"", "\"dtype\":\"U8\""}};
+    for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++) {
+        char where[256], to[300], path[400];
+        model *m = NULL;
+        snprintf(to, sizeof to, "%s/q8", test_tmpdir(where));
+        snprintf(path, sizeof path, "%s/model.safetensors", to);
+        CHECK_OK(model_quantise(folder, to, MODEL_Q8));
+        CHECK(patch_file(path, WRONG[i][0], WRONG[i][1]));
+        CHECK_FAILS(model_open(&m, to, NULL), E_INVALID);
+        CHECK(m == NULL);
+        test_tmpdir_remove(where);
+    }
 }
 
 static void pieces_change_no_bit(void)
@@ -653,6 +684,7 @@ static void run_shared(const gen_config *c)
     RUN(schedules_change_no_bit);
     RUN(precisions_are_kept_apart);
     RUN(quantised_folders_are_the_same);
+    RUN(broken_scales);
     RUN(pieces_change_no_bit);
     RUN(more_sequences_than_a_pass);
     RUN(instruction_sets_agree);
