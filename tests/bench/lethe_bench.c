@@ -10,7 +10,10 @@ typedef struct {
     const char *const *usage;
 } command;
 
-static const command COMMANDS[] = {{"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE}};
+static const command COMMANDS[] = {
+    {"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE},
+    {"perplexity", lethe_bench_perplexity, &LETHE_BENCH_PERPLEXITY_USAGE},
+};
 
 int main(int argc, char **argv)
 {

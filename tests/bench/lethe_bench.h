@@ -5,4 +5,7 @@
 int lethe_bench_model(int argc, char **argv);
 extern const char *const LETHE_BENCH_MODEL_USAGE;
 
+int lethe_bench_perplexity(int argc, char **argv);
+extern const char *const LETHE_BENCH_PERPLEXITY_USAGE;
+
 #endif
