@@ -206,15 +206,22 @@ static void user_make(world *w, house *h, const char *name, uint32_t documents, 
     ASSERT(made == (uint64_t)documents * chunks);
 }
 
+static bool is_wanted(const options *o, const char *which) { return o->only == NULL || strcmp(o->only, which) == 0; }
+
 static void start_make(world *w, const options *o)
 {
-    house *h = house_make(w, "users");
-    user_make(w, h, "small", SMALL_CHUNKS / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
-    user_make(w, h, "big", o->chunks / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
-    house_close(&h);
-    h = house_make(w, "notes");
-    user_make(w, h, "big", o->documents, 1, NOTE_WORDS);
-    house_close(&h);
+    house *h;
+    if (is_wanted(o, "users")) {
+        h = house_make(w, "users");
+        user_make(w, h, "small", SMALL_CHUNKS / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+        user_make(w, h, "big", o->chunks / DOCUMENT_CHUNKS, DOCUMENT_CHUNKS, CHUNK_WORDS);
+        house_close(&h);
+    }
+    if (is_wanted(o, "documents")) {
+        h = house_make(w, "notes");
+        user_make(w, h, "big", o->documents, 1, NOTE_WORDS);
+        house_close(&h);
+    }
 }
 
 /* ---- one erasure ------------------------------------------------------------------------------------------------- */
@@ -342,6 +349,14 @@ static void both(world *w, const options *o, const char *name, int first, sample
     shell("rm -rf '%s/now' '%s/now.root'", w->folder, w->folder);
 }
 
+static void all_of(world *w, const options *o, const char *name, sample *all)
+{
+    for (int i = 0; i < o->repeat; i++) {
+        both(w, o, name, i % 2, all + 2 * i);
+        fprintf(stderr, "# %s: %d of %d\n", name, i + 1, o->repeat);
+    }
+}
+
 /* ---- figures ---------------------------------------------------------------------------------------------------- */
 static const char *const STEP_NAMES[] = {"", "intent", "fence", "wipe", "new root", "tree", "commit", "unlink",
                                          "receipt"};
@@ -442,7 +457,7 @@ static bool verdict(const char *what, double value, const char *unit, bool good,
 
 static bool users_measure(world *w, const options *o, FILE *csv, sample *all)
 {
-    for (int i = 0; i < o->repeat; i++) both(w, o, "users", i % 2, all + 2 * i);
+    all_of(w, o, "users", all);
     char name[32];
     snprintf(name, sizeof name, "%u chunks", o->chunks);
     printf("\na user of 1,000 chunks, of %u chunks; %d each\n", o->chunks, o->repeat);
@@ -462,7 +477,7 @@ static bool users_measure(world *w, const options *o, FILE *csv, sample *all)
 
 static bool notes_measure(world *w, const options *o, FILE *csv, sample *all)
 {
-    for (int i = 0; i < o->repeat; i++) both(w, o, "notes", i % 2, all + 2 * i);
+    all_of(w, o, "notes", all);
     printf("\n%d documents of %u of one owner as one request; %d each\n", ERASED_AT_ONCE, o->documents, o->repeat);
     table(all, o->repeat, "neighbours", "scattered");
     csv_write(csv, all, o->repeat, "documents neighbours", "documents scattered");
@@ -569,8 +584,8 @@ int main(int argc, char **argv)
     FILE *csv = csv_open(&o);
     sample *all = mem_alloc_array(2 * (size_t)o.repeat, sizeof *all);
     bool good = true;
-    if (!o.only || strcmp(o.only, "documents") == 0) good = notes_measure(w, &o, csv, all);
-    if (!o.only || strcmp(o.only, "users") == 0) good = users_measure(w, &o, csv, all) && good;
+    if (is_wanted(&o, "documents")) good = notes_measure(w, &o, csv, all);
+    if (is_wanted(&o, "users")) good = users_measure(w, &o, csv, all) && good;
     if (csv) fclose(csv);
     if (!o.keep && !o.start) shell("rm -rf '%s%s'", w->folder, "");
     mem_free(all);
