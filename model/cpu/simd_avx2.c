@@ -12,7 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 
 typedef __m256 vec;
-enum { WIDTH = 8, TILE_ROWS = 6, ROW_PANELS = 1 };
+enum { WIDTH = 8, TILE_ROWS = 6 };
 #define TILE_CASES TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
 
 INLINE vec v_zero(void) { return _mm256_setzero_ps(); }

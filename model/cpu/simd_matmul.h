@@ -1,7 +1,6 @@
 /* Tiles, unpacking and the one-row product over vectors of WIDTH floats. Included once for each instruction set, which
  * defines before it, besides the name FN(x) of a function:
  *   vec, WIDTH, TILE_ROWS           the vector, its floats, rows of the tallest tile
- *   ROW_PANELS                      1 or 2: quantised panels whose sums and scales fit the registers
  *   v_zero, v_load, v_store, v_all(x), v_fma(a,b,c) = a b + c
  *   v_bf16(row, v)                  outputs [v WIDTH, ...) of one input's bfloat16 words
  *   v_q8(bytes, v)                  the same of 8-bit ones, as floats, without the scale
@@ -9,6 +8,8 @@
  *   v_q4(words, v), v_q4_unit(v)    outputs [v WIDTH, ...) of them as floats, times a power of two, and what undoes it
  *   v_halves(p)                     WIDTH f16 as floats
  * Vector lanes hold different outputs, so that WIDTH changes no bit. */
+
+
 
 INLINE vec v_step(vec x, vec w, vec sum) { return v_fma(x, w, sum); }
 
@@ -66,64 +67,44 @@ INLINE void FN(row_plain)(const matrix_type type, const matrix *m, uint32_t p, c
         for (int v = 0; v < VECTORS; v++) v_store(sums + i * PANEL + v * WIDTH, acc[i][v]);
 }
 
-/* Groups at[i] of so many panels; count inputs. */
-INLINE void FN(group_products)(const matrix_type type, const uint8_t *const at[], const int panels, const float *x,
-                               size_t count, vec acc[][VECTORS])
+INLINE void FN(group_products)(const matrix_type type, const uint8_t *group, const float *x, size_t count,
+                               vec acc[VECTORS])
 {
-    FN(scales) s[ROW_PANELS];
+    FN(scales) s;
     vec w[VECTORS];
-    for (int i = 0; i < panels; i++) FN(scales_of)(type, at[i], &s[i]);
+    FN(scales_of)(type, group, &s);
     size_t k = 0;
     _Pragma("GCC unroll 2")
     for (; k + 2 <= count; k += 2)
         for (int parity = 0; parity < 2; parity++) {
             vec xk = v_all(x + k + (size_t)parity);
-            UNROLL
-            for (int i = 0; i < panels; i++) {
-                FN(group_weights)(type, at[i], k + (size_t)parity, parity, &s[i], w);
-                for (int v = 0; v < VECTORS; v++) acc[i][v] = v_fma(xk, w[v], acc[i][v]);
-            }
+            FN(group_weights)(type, group, k + (size_t)parity, parity, &s, w);
+            for (int v = 0; v < VECTORS; v++) acc[v] = v_fma(xk, w[v], acc[v]);
         }
-    for (int i = 0; i < panels && k < count; i++) {
-        FN(group_weights)(type, at[i], k, 0, &s[i], w);
-        for (int v = 0; v < VECTORS; v++) acc[i][v] = v_fma(v_all(x + k), w[v], acc[i][v]);
-    }
+    if (k == count) return;
+    FN(group_weights)(type, group, k, 0, &s, w);
+    for (int v = 0; v < VECTORS; v++) acc[v] = v_fma(v_all(x + k), w[v], acc[v]);
 }
 
-INLINE void FN(row_groups)(const matrix_type type, const matrix *m, uint32_t p, const int panels, const float *x,
-                           float *sums)
+INLINE void FN(row_groups)(const matrix_type type, const matrix *m, uint32_t p, const float *x, float *sums)
 {
-    const uint8_t *at[ROW_PANELS];
-    vec acc[ROW_PANELS][VECTORS];
-    for (int i = 0; i < panels; i++) {
-        at[i] = panel_at(m, p + (uint32_t)i);
-        for (int v = 0; v < VECTORS; v++) acc[i][v] = v_zero();
-    }
-    for (size_t k = 0; k < m->in; k += GROUP) {
+    const uint8_t *group = panel_at(m, p);
+    vec acc[VECTORS];
+    for (int v = 0; v < VECTORS; v++) acc[v] = v_zero();
+    for (size_t k = 0; k < m->in; k += GROUP, group += type == MATRIX_Q8 ? Q8_GROUP : Q4_GROUP) {
         /* A constant count unrolls. */
-        if (m->in - k >= GROUP) FN(group_products)(type, at, panels, x + k, GROUP, acc);
-        else FN(group_products)(type, at, panels, x + k, m->in - k, acc);
-        for (int i = 0; i < panels; i++) at[i] += type == MATRIX_Q8 ? Q8_GROUP : Q4_GROUP;
+        if (m->in - k >= GROUP) FN(group_products)(type, group, x + k, GROUP, acc);
+        else FN(group_products)(type, group, x + k, m->in - k, acc);
     }
-    for (int i = 0; i < panels; i++)
-        for (int v = 0; v < VECTORS; v++) v_store(sums + i * PANEL + v * WIDTH, acc[i][v]);
-}
-
-/* One or two panels, as many at once as there are registers for. */
-INLINE void FN(row_quantised)(const matrix_type type, const matrix *m, uint32_t p, uint32_t count, const float *x,
-                              float *sums)
-{
-    if (ROW_PANELS == 2 && count == 2) {
-        FN(row_groups)(type, m, p, ROW_PANELS, x, sums);
-        return;
-    }
-    for (uint32_t i = 0; i < count; i++) FN(row_groups)(type, m, p + i, 1, x, sums + i * PANEL);
+    for (int v = 0; v < VECTORS; v++) v_store(sums + v * WIDTH, acc[v]);
 }
 
 static void FN(row)(const matrix *m, uint32_t p, uint32_t count, const float *x, float *sums)
 {
-    if (m->type == MATRIX_Q8) FN(row_quantised)(MATRIX_Q8, m, p, count, x, sums);
-    if (m->type == MATRIX_Q4) FN(row_quantised)(MATRIX_Q4, m, p, count, x, sums);
+    for (uint32_t i = 0; i < count && (m->type == MATRIX_Q8 || m->type == MATRIX_Q4); i++) {
+        if (m->type == MATRIX_Q8) FN(row_groups)(MATRIX_Q8, m, p + i, x, sums + i * PANEL);
+        else FN(row_groups)(MATRIX_Q4, m, p + i, x, sums + i * PANEL);
+    }
     if (m->type == MATRIX_F32 && count == 1) FN(row_plain)(MATRIX_F32, m, p, 1, x, sums);
     if (m->type == MATRIX_F32 && count == 2) FN(row_plain)(MATRIX_F32, m, p, 2, x, sums);
     if (m->type == MATRIX_BF16 && count == 1) FN(row_plain)(MATRIX_BF16, m, p, 1, x, sums);
