@@ -57,6 +57,7 @@ MUST_USE result tokenizer_encode(const tokenizer *t, bytes text, bool specials, 
 /* The bytes of one token (borrowed from t; may be a part of a character; empty for unknown ids). */
 bytes tokenizer_token(const tokenizer *t, uint32_t id);
 int64_t tokenizer_find(const tokenizer *t, const char *token);   /* id of an added/vocabulary token, -1 */
+bool tokenizer_is_special(const tokenizer *t, uint32_t id);      /* an added token that stands for no text */
 const tokenizer *model_tokenizer(const model *m);
 
 /* ---- sequences ------------------------------------------------------------------------------------- */

@@ -10,7 +10,8 @@ typedef struct {
     const char *const *usage;
 } command;
 
-static const command COMMANDS[] = {{"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE}};
+static const command COMMANDS[] = {{"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE},
+                                   {"constraint", lethe_bench_constraint, &LETHE_BENCH_CONSTRAINT_USAGE}};
 
 int main(int argc, char **argv)
 {
