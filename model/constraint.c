@@ -379,3 +379,20 @@ size_t constraint_spans(const constraint *c, constraint_span out[CONSTRAINT_SPAN
     for (uint32_t i = 0; i < best.spans; i++) out[i] = located(c, best.done[i]);
     return best.spans;
 }
+
+size_t constraint_cut(const constraint *c, constraint_span *spans, size_t count, size_t size)
+{
+    size_t left = 0, at = 0;
+    for (; left < count && at < size; left++) {
+        constraint_span *s = &spans[left];
+        size_t base = c->passages[s->passage], room = size - at;
+        if (s->end - s->start > room) {
+            way w = {.at = INSIDE, .from = (uint32_t)(base + s->start), .next = (uint32_t)(base + s->start + room)};
+            while (w.next > w.from && !may_end(c, &w)) w.next--;
+            if (w.next == w.from) break;
+            s->end = w.next - base;
+        }
+        at += s->end - s->start + SEPARATOR_SIZE;
+    }
+    return left;
+}

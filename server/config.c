@@ -76,6 +76,8 @@ static const setting settings[] = {
     U32("tokens_max", tokens_max, 1, 65536, 1024, "most that a request may ask for"),
     U32("context_tokens_max", context_tokens_max, 16, 1u << 20, 950,
         "tokens of passages in one reading"),
+    U32("not_found_percent", not_found_percent, 0, 1000000, 100,
+        "weight of no answer's likelihood against the best answer's, in percent; 0: there is always an answer"),
     U32("batch_max", batch_max, 1, 64, 16, "sequences in one decoding step"),
     U32("model_threads", model_threads, 1, 256, 2, "threads of the engine"),
     U64("state_cache_bytes", state_cache_bytes, 0, 64 * GIB, 64 * MIB,

@@ -158,16 +158,19 @@ void scheduler_close(scheduler **s_)
     *s_ = NULL;
 }
 
-static result job_run(scheduler *s, queue *q, job *j)
+static result jobs_run(scheduler *s, queue *q, job *jobs, size_t count)
 {
-    pthread_cond_init(&j->wake, NULL);
+    for (size_t i = 0; i < count; i++) pthread_cond_init(&jobs[i].wake, NULL);
     pthread_mutex_lock(&s->lock);
-    queue_push(q, j);
+    for (size_t i = 0; i < count; i++) queue_push(q, &jobs[i]);
     pthread_cond_signal(&s->work);
-    while (!j->finished) pthread_cond_wait(&j->wake, &s->lock);
+    for (size_t i = 0; i < count; i++)
+        while (!jobs[i].finished) pthread_cond_wait(&jobs[i].wake, &s->lock);
     pthread_mutex_unlock(&s->lock);
-    pthread_cond_destroy(&j->wake);
-    return j->code == E_OK ? OK : fail(j->code, "%s", j->message);
+    for (size_t i = 0; i < count; i++) pthread_cond_destroy(&jobs[i].wake);
+    for (size_t i = 0; i < count; i++)
+        if (jobs[i].code != E_OK) return fail(jobs[i].code, "%s", jobs[i].message);
+    return OK;
 }
 
 result scheduler_prefill(scheduler *s, model_seq *seq, const uint32_t *tokens, size_t count,
@@ -176,13 +179,22 @@ result scheduler_prefill(scheduler *s, model_seq *seq, const uint32_t *tokens, s
     ASSERT(count > 0);
     job j = {.seq = seq, .tokens = tokens, .count = count, .logits = logits,
              .alive = alive, .alive_ctx = alive_ctx};
-    return job_run(s, &s->prefills, &j);
+    return jobs_run(s, &s->prefills, &j, 1);
 }
 
 result scheduler_decode(scheduler *s, model_seq *seq, uint32_t token, float *logits)
 {
-    job j = {.seq = seq, .tokens = &token, .count = 1, .logits = logits};
-    return job_run(s, &s->decodes, &j);
+    return scheduler_decode_together(s, &seq, &token, &logits, 1);
+}
+
+result scheduler_decode_together(scheduler *s, model_seq *const *seqs, const uint32_t *tokens,
+                                 float *const *logits, size_t count)
+{
+    ASSERT(count <= SCHEDULER_TOGETHER_MAX);
+    job jobs[SCHEDULER_TOGETHER_MAX] = {0};
+    for (size_t i = 0; i < count; i++)
+        jobs[i] = (job){.seq = seqs[i], .tokens = &tokens[i], .count = 1, .logits = logits[i]};
+    return jobs_run(s, &s->decodes, jobs, count);
 }
 
 void scheduler_figures_now(scheduler *s, scheduler_figures *out)

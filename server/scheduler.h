@@ -11,7 +11,7 @@
 
 typedef struct scheduler scheduler;
 
-enum { SCHEDULER_CHUNK_TOKENS = 64 };
+enum { SCHEDULER_CHUNK_TOKENS = 64, SCHEDULER_TOGETHER_MAX = 8 };
 
 MUST_USE result scheduler_open(scheduler **out, model *m, uint32_t batch_max);
 void scheduler_close(scheduler **s);       /* no job may be under way */
@@ -22,6 +22,9 @@ MUST_USE result scheduler_prefill(scheduler *s, model_seq *seq, const uint32_t *
                                   float *logits, result (*alive)(void *ctx), void *alive_ctx);
 /* One step of one sequence, batched with whoever else is waiting. */
 MUST_USE result scheduler_decode(scheduler *s, model_seq *seq, uint32_t token, float *logits);
+/* The same for up to SCHEDULER_TOGETHER_MAX different sequences of one caller, queued together. */
+MUST_USE result scheduler_decode_together(scheduler *s, model_seq *const *seqs, const uint32_t *tokens,
+                                          float *const *logits, size_t count);
 
 typedef struct { uint64_t decode_steps; uint32_t sequences_active; } scheduler_figures;
 void scheduler_figures_now(scheduler *s, scheduler_figures *out);   /* steps: of single sequences */

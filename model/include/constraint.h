@@ -43,5 +43,7 @@ void constraint_advance(constraint *c, bytes token);
 /* The spans that what was written so far stands for; 0 if none was begun. Of several readings the one with the fewest
  * spans, then the earliest place. A separator that no span follows is left out; an unfinished word is read to its end. */
 size_t constraint_spans(const constraint *c, constraint_span out[CONSTRAINT_SPANS_MAX]);
+/* Shortens spans of these passages so that joined they have at most `size` bytes: the number of those left. */
+size_t constraint_cut(const constraint *c, constraint_span *spans, size_t count, size_t size);
 
 #endif
