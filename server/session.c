@@ -281,7 +281,8 @@ static result write_grounded(const reading *g, const started *begun, arena *a, s
     TRY(grounding_label(q, &got, in.count, begun->label, a, &out->grounding));
     out->end_reason = !got.found ? "none" : got.answer.stopped ? "stop" : "length";
     out->output_tokens = got.found ? got.answer.tokens : 0;
-    out->answer = ifc_labeled_make(a, begun->label, got.found ? got.answer.text : bytes_str(SESSION_NOT_FOUND));
+    bytes nothing = bytes_str(MUTANT(not_found_differs) ? "the passages do not say" : SESSION_NOT_FOUND);
+    out->answer = ifc_labeled_make(a, begun->label, got.found ? got.answer.text : nothing);
     return out->answer ? q->emit(q->emit_ctx, out->answer) : arena_check(a);
 }
 

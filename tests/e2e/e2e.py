@@ -21,6 +21,7 @@ import e2e_backup  # noqa: F401
 import e2e_audit  # noqa: F401
 import e2e_tombstones  # noqa: F401
 import e2e_keeper  # noqa: F401
+import e2e_grounded  # noqa: F401
 
 
 def main():

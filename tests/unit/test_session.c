@@ -400,7 +400,7 @@ static void spans_text(const asked *q, const session_span *spans, size_t count, 
         const retrieval_hit *hit = &q->hits[spans[i].hit];
         bytes text = ifc_labeled_compute(hit->text);
         if (i > 0) buf_append_str(out, CONSTRAINT_SEPARATOR);
-        CHECK(spans[i].start >= hit->start && spans[i].end <= hit->start + text.size && spans[i].start < spans[i].end);
+        NEED(spans[i].start >= hit->start && spans[i].end <= hit->start + text.size && spans[i].start < spans[i].end);
         buf_append(out, text.data + (spans[i].start - hit->start), spans[i].end - spans[i].start);
     }
 }
