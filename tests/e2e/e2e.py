@@ -22,6 +22,7 @@ import e2e_audit  # noqa: F401
 import e2e_tombstones  # noqa: F401
 import e2e_keeper  # noqa: F401
 import e2e_grounded  # noqa: F401
+import e2e_eval  # noqa: F401
 
 
 def main():
