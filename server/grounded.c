@@ -1,5 +1,7 @@
 #include "grounded.h"
 
+#include "mutant.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -251,7 +253,7 @@ static void choose(const grounded_input *in, grounded_reading *all, size_t count
                  out->nothing <= best->likelihood - log((double)in->not_found_percent / 100);
     for (size_t i = 1; i < count; i++) {
         all[i].agrees = all[i].span_count > 0 && agree(all[i].text, best->text);
-        all[i].contradicts = all[i].span_count > 0 && !all[i].agrees &&
+        all[i].contradicts = all[i].span_count > 0 && !all[i].agrees && !MUTANT(contradiction_hidden) &&
                              all[i].likelihood >= out->answer.likelihood + log(RIVAL_SHARE);
     }
     confidence_set(all, count, out);

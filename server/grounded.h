@@ -33,7 +33,7 @@ typedef struct {
     sampler_options sampling;
     const char *const *stop;           /* an answer ends at the last whole word before the first of these */
     size_t stop_count;
-    uint32_t not_found_percent;        /* 0: there is always an answer, if a passage has a word */
+    uint32_t not_found_percent;        /* 0: there is an answer, if a passage has a word and tokens_max lets one begin */
     result (*alive)(void *ctx);        /* asked at every step */
     void *alive_ctx;
 } grounded_input;

@@ -20,7 +20,7 @@ GUARDS = {
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "erase_keeps_statistics": "lexical",
     "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "precisions_mixed": "model", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "span_mid_word": "constraint", "constraint_off": "session", "span_of_chunk": "session", "spans_unlabelled": "session",
-    "not_found_differs": "session", "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
+    "not_found_differs": "session", "contradiction_hidden": "grounded", "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
     "token_key_readable": "holder", "token_keeps_key": "holder",
     "free_unwiped": "free_wipes",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
