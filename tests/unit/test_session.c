@@ -27,7 +27,8 @@ static void setup(void)
     const model_options options = {.threads = 1};
     result r = model_open(&engine, path, &options);
     if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
-    ASSERT(is_ok(scheduler_open(&steps, engine, 4)));
+    const scheduler_limits limits = {4, 16, 8, 8, 64, 100};
+    ASSERT(is_ok(scheduler_open(&steps, engine, &limits)));
     snprintf(path, sizeof path, "%s/root", folder);
     ASSERT(is_ok(root_file_open(&holder, path, true)));
     snprintf(path, sizeof path, "%s/keytree", folder);
