@@ -9,8 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-/* How often who waits looks whether it is still wanted. */
-enum { ALIVE_POLL_MS = 25 };
+/* ALIVE_POLL_MS: how often who waits looks whether it is still wanted. STEPS_A_MEASURE: of so many steps one goes without a
+ * prompt. */
+enum { ALIVE_POLL_MS = 25, STEPS_A_MEASURE = 32 };
 /* How long a step waits for those of the last who are not back yet: a part of that one's time, or a little if that is
  * more. */
 static const double GATHER_PART = 0.25, GATHER_LEAST_S = 1e-3;
@@ -56,7 +57,7 @@ struct scheduler {
     scheduler_limits limits;
     uint32_t vocab_size;
     pthread_t thread;
-    float *logits;                     /* (batch_max, vocab_size), the worker's own */
+    float *logits;                     /* (1 + batch_max, vocab_size), the worker's own: a prompt's, the steps' */
     pthread_mutex_t lock;              /* guards all below, and parties and seats */
     pthread_cond_t work;               /* monotonic */
     party *parties;
@@ -65,10 +66,10 @@ struct scheduler {
     uint64_t served[LINES];            /* how often, which is the clock for who was served when */
     scheduler_turns turns;             /* all so far */
     uint64_t decode_steps;
-    /* Of the last step: who of it is not back, and until when it is worth waiting for them. */
+    /* Who of the last turn is not back, until when it is worth waiting for them, and what a step without a prompt takes. */
     uint32_t due;
     double due_until_s, step_s;
-    double token_s;                    /* of the last chunk: time for one of its tokens */
+    double token_s;                    /* of the last chunk: how much longer a token of it made the turn */
     bool stopping;
 };
 
@@ -298,67 +299,100 @@ model_seq *seat_seq(seat *t) { return t->seq; }
 
 scheduler_turns seat_held_up(const seat *t) { return t->turns; }
 
-/* ---- the worker; its steps are called and left with the lock held --------------------------------------------- */
-/* One step of up to batch_max sequences, the parties' in turn. */
-static void step_decodes(scheduler *s)
-{
-    seat *seats[SCHEDULER_BATCH_MAX], *t;
+/* ---- the worker; its turns are called and left with the lock held --------------------------------------------- */
+/* What one pass of the engine reads: a token of each sequence that decodes, and a piece of a prompt. */
+typedef struct {
+    seat *seats[SCHEDULER_BATCH_MAX];
     model_seq *seqs[SCHEDULER_BATCH_MAX];
-    uint32_t tokens[SCHEDULER_BATCH_MAX], n = 0;
-    while (n < s->limits.batch_max && (t = serve_next(s, FOR_STEP)) != NULL) {
-        seats[n] = t;
-        seqs[n] = t->seq;
-        tokens[n++] = t->tokens[0];
-    }
-    if (n == 0) return;
-    pthread_mutex_unlock(&s->lock);
-    double start = now_s();
-    result r = model_decode(s->engine, seqs, tokens, n, s->logits);
-    for (uint32_t i = 0; i < n && is_ok(r); i++)
-        memcpy(seats[i]->logits, s->logits + (size_t)i * s->vocab_size, s->vocab_size * sizeof(float));
-    double end = now_s();
-    pthread_mutex_lock(&s->lock);
-    s->decode_steps += n;
-    s->step_s = end - start;
-    s->due_until_s = end + (s->step_s * GATHER_PART > GATHER_LEAST_S ? s->step_s * GATHER_PART : GATHER_LEAST_S);
-    s->due = n;
-    s->turns.steps++;
-    for (uint32_t i = 0; i < n; i++) {
-        seats[i]->turns.steps++;
-        seats[i]->step = s->turns.steps;
-        seat_finish(seats[i], r);
-    }
-}
+    uint32_t tokens[SCHEDULER_BATCH_MAX];
+    uint32_t count;
+    seat *reads;                       /* NULL: no prompt */
+    model_prompt prompt;
+} turn;
 
-/* How many tokens the next chunk has: beside those who decode no more than they can wait for. */
-static size_t chunk_size(const scheduler *s)
+/* How many tokens of a prompt this turn reads. Beside those who decode no more than they can wait for; 0 now and then, for
+ * the time of a step without any is what that is measured by. */
+static size_t chunk_size(const scheduler *s, uint32_t decoding)
 {
     const scheduler_limits *l = &s->limits;
-    if ((s->due == 0 && s->standing[FOR_STEP] == 0) || s->token_s <= 0) return l->chunk_tokens;
-    double tokens = s->step_s * l->chunk_hold_percent / 100 / s->token_s;
-    if (tokens < SCHEDULER_CHUNK_LEAST) return SCHEDULER_CHUNK_LEAST;
-    return tokens < l->chunk_tokens ? (size_t)tokens / SCHEDULER_CHUNK_LEAST * SCHEDULER_CHUNK_LEAST : l->chunk_tokens;
+    if (decoding == 0 && s->due == 0) return l->chunk_tokens;
+    if (decoding > 0 && s->turns.steps % STEPS_A_MEASURE == 0) return 0;
+    double tokens = s->token_s > 0 ? s->step_s * l->chunk_hold_percent / 100 / s->token_s : 0;
+    size_t most = SCHEDULER_CHUNK_MAX - decoding, n = l->chunk_tokens;
+    if (tokens < (double)n) n = (size_t)tokens / SCHEDULER_CHUNK_LEAST * SCHEDULER_CHUNK_LEAST;
+    if (n < SCHEDULER_CHUNK_LEAST) n = SCHEDULER_CHUNK_LEAST;
+    return n < most ? n : most;
 }
 
-/* One chunk of one prompt, which then goes to the end of its party's line. */
-static void step_prompt(scheduler *s)
+static void turn_choose(scheduler *s, turn *t)
 {
-    seat *t = serve_next(s, FOR_PROMPT);
-    if (t == NULL) return;
-    size_t n = t->count - t->done, most = chunk_size(s);
-    if (n > most) n = most;
+    t->count = 0;
+    t->reads = NULL;
+    for (seat *next; t->count < s->limits.batch_max && (next = serve_next(s, FOR_STEP)) != NULL; t->count++) {
+        t->seats[t->count] = next;
+        t->seqs[t->count] = next->seq;
+        t->tokens[t->count] = next->tokens[0];
+    }
+    size_t most = chunk_size(s, t->count);
+    if (most == 0 || (t->reads = serve_next(s, FOR_PROMPT)) == NULL) return;
+    const seat *r = t->reads;
+    size_t left = r->count - r->done, n = left < most ? left : most;
+    t->prompt = (model_prompt){r->seq, r->tokens + r->done, n, n == left && r->logits != NULL};
+}
+
+/* Without the lock. */
+static result turn_run(scheduler *s, const turn *t)
+{
+    float *steps = s->logits + s->vocab_size;
+    result r = t->reads == NULL ? model_decode(s->engine, t->seqs, t->tokens, t->count, steps)
+                                 : model_decode_beside(s->engine, &t->prompt, t->seqs, t->tokens, t->count, s->logits);
+    if (!is_ok(r)) return r;
+    size_t size = s->vocab_size * sizeof(float);
+    if (t->reads != NULL && t->prompt.wants_logits) memcpy(t->reads->logits, s->logits, size);
+    for (uint32_t i = 0; i < t->count; i++) memcpy(t->seats[i]->logits, steps + (size_t)i * s->vocab_size, size);
+    return OK;
+}
+
+static void turn_measure(scheduler *s, const turn *t, double took_s)
+{
+    if (t->reads == NULL) s->step_s = s->step_s > 0 ? (s->step_s + took_s) / 2 : took_s;
+    else if (t->prompt.count >= SCHEDULER_CHUNK_LEAST)
+        s->token_s = (took_s - (t->count > 0 && s->step_s < took_s ? s->step_s : 0)) / (double)t->prompt.count;
+}
+
+static void turn_end(scheduler *s, const turn *t, result r)
+{
+    if (t->reads != NULL) s->turns.chunks++;
+    if (t->count > 0) s->turns.steps++;
+    s->decode_steps += t->count;
+    s->due = t->count;
+    for (uint32_t i = 0; i < t->count; i++) {
+        t->seats[i]->turns.steps++;
+        t->seats[i]->turns.chunks += t->reads != NULL;
+        t->seats[i]->step = s->turns.steps;
+        seat_finish(t->seats[i], r);
+    }
+    seat *reads = t->reads;
+    if (reads == NULL) return;
+    reads->turns.chunks++;
+    reads->turns.steps += t->count > 0;
+    reads->done += t->prompt.count;
+    if (reads->done == reads->count || reads->unwanted || !is_ok(r)) seat_finish(reads, r);
+    else line_join(reads, FOR_PROMPT);
+}
+
+static void take_turn(scheduler *s)
+{
+    turn t;
+    turn_choose(s, &t);
     pthread_mutex_unlock(&s->lock);
-    bool last = t->done + n == t->count;
     double start = now_s();
-    result r = model_prefill(t->seq, t->tokens + t->done, n, last ? t->logits : NULL, NULL, NULL);
-    double end = now_s();
+    result r = turn_run(s, &t);
+    double end = now_s(), took = end - start;
     pthread_mutex_lock(&s->lock);
-    if (n >= SCHEDULER_CHUNK_LEAST) s->token_s = (end - start) / (double)n;
-    t->done += n;
-    s->turns.chunks++;
-    t->turns.chunks++;
-    if (last || t->unwanted || !is_ok(r)) seat_finish(t, r);
-    else line_join(t, FOR_PROMPT);
+    turn_measure(s, &t, took);
+    s->due_until_s = end + (took * GATHER_PART > GATHER_LEAST_S ? took * GATHER_PART : GATHER_LEAST_S);
+    turn_end(s, &t, r);
 }
 
 /* Waits for work and then, a little, for those of the last step who are not back: one step of all is cheaper than two
@@ -377,10 +411,7 @@ static void *worker(void *arg)
 {
     scheduler *s = arg;
     pthread_mutex_lock(&s->lock);
-    while (await_work(s)) {
-        step_decodes(s);
-        step_prompt(s);
-    }
+    while (await_work(s)) take_turn(s);
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
@@ -395,7 +426,7 @@ result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
     s->engine = m;
     s->limits = *limits;
     s->vocab_size = model_describe(m)->vocab_size;
-    s->logits = mem_alloc_array((size_t)limits->batch_max * s->vocab_size, sizeof(float));
+    s->logits = mem_alloc_array((1 + (size_t)limits->batch_max) * s->vocab_size, sizeof(float));
     pthread_mutex_init(&s->lock, NULL);
     cond_init_monotonic(&s->work);
     if (pthread_create(&s->thread, NULL, worker, s) != 0) {
@@ -420,7 +451,7 @@ void scheduler_close(scheduler **s_)
     pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
-    mem_wipe(s->logits, (size_t)s->limits.batch_max * s->vocab_size * sizeof(float));
+    mem_wipe(s->logits, (1 + (size_t)s->limits.batch_max) * s->vocab_size * sizeof(float));
     mem_free(s->logits);
     mem_free(s);
     *s_ = NULL;

@@ -1,6 +1,6 @@
-/* scheduler: the one thread that runs the engine, and the places in it. Sequences join and leave between steps; a turn
- * decodes the waiting sequences (up to batch_max) in one step, then reads one chunk of one waiting prompt, so that nobody
- * who decodes waits for more than a chunk. Results do not depend on any of it: the engine is batch-invariant.
+/* scheduler: the one thread that runs the engine, and the places in it. Sequences join and leave between turns; in one pass
+ * a turn decodes the waiting sequences (up to batch_max), a token each, and reads one chunk of one waiting prompt, so that
+ * nobody who decodes waits for more than a chunk. Results do not depend on any of it: the engine is batch-invariant.
  *
  * A sequence lives on a seat. Each principal has a static share of seats and of places to wait for one: E_EXHAUSTED
  * speaks of that share alone. What others do costs time and nothing else: where all seats are taken, who has not used
@@ -17,7 +17,7 @@
 typedef struct scheduler scheduler;
 typedef struct seat seat;
 
-enum { SCHEDULER_BATCH_MAX = 64, SCHEDULER_CHUNK_LEAST = 16, SCHEDULER_CHUNK_MAX = 128 };
+enum { SCHEDULER_BATCH_MAX = 64, SCHEDULER_CHUNK_LEAST = 8, SCHEDULER_CHUNK_MAX = 128 };
 
 typedef struct {
     uint32_t batch_max;                /* sequences in one step: 1 to SCHEDULER_BATCH_MAX */
@@ -25,7 +25,7 @@ typedef struct {
     uint32_t share_seats;              /* of one principal, at least 1 */
     uint32_t share_waiting;            /* of one principal, beside its seats */
     uint32_t chunk_tokens;             /* CHUNK_LEAST to CHUNK_MAX, where nobody decodes */
-    /* A chunk beside others' decoding is cut so that it takes about this share of a decoding step (and at least
+    /* A chunk beside others' decoding makes the turn longer by about this part of a decoding step (and is at least
      * CHUNK_LEAST tokens). */
     uint32_t chunk_hold_percent;
 } scheduler_limits;
@@ -47,8 +47,9 @@ MUST_USE result seat_prefill(seat *seat, const uint32_t *tokens, size_t count, f
 MUST_USE result seat_decode(seat *seat, uint32_t token, float *logits);
 
 typedef struct { uint64_t steps, chunks; } scheduler_turns;
-/* Of others, while this seat's last job was there. A step waits for one chunk and one step at most, where all seats that
- * decode find place in one step; a prompt, for a chunk of each other principal with each of its own. */
+/* Turns of others that passed while this seat's last job was there, those in which it had a part not counted. A step waits
+ * for one at most, where all seats that decode find place in one; a prompt, for a chunk of each other principal with each
+ * of its own. */
 scheduler_turns seat_held_up(const seat *seat);
 
 typedef struct {
