@@ -104,7 +104,7 @@ static result tracks_run(const grounded_input *in, const bytes *const *passages,
         }
         if (n == 0) return OK;
         TRY(in->alive(in->alive_ctx));
-        TRY(scheduler_decode_together(in->steps, seqs, tokens, logits, n));
+        TRY(seat_decode_together(in->place, seqs, tokens, logits, n));
     }
 }
 
@@ -174,7 +174,7 @@ static result nothing_score(const grounded_input *in, bytes state, arena *a, dou
         *out += model_log_prob(t.logits, vocab, ids[i]);
         if (i + 1 == count) break;
         r = in->alive(in->alive_ctx);
-        if (is_ok(r)) r = scheduler_decode(in->steps, t.seq, ids[i], t.logits);
+        if (is_ok(r)) r = seat_decode_together(in->place, &t.seq, &ids[i], &t.logits, 1);
     }
     track_close(in, &t);
     return r;
@@ -266,7 +266,7 @@ result grounded_read(const grounded_input *in, arena *a, grounded_answer *out)
     if (all == NULL) return arena_check(a);
     buf state;
     buf_init(&state, model_describe(in->engine)->state_bytes + 65536);
-    result r = model_seq_snapshot(in->read, &state);
+    result r = model_seq_snapshot(seat_seq(in->place), &state);
     if (is_ok(r)) r = nothing_score(in, buf_bytes(&state), a, &out->nothing);
     /* One passage's own answer is the answer from all. */
     size_t count = in->count == 1 ? 1 : in->count + 1;

@@ -24,8 +24,7 @@
 
 typedef struct {
     const model *engine;
-    scheduler *steps;
-    const model_seq *read;             /* behind the prompt; stays as it is */
+    seat *place;                       /* its sequence stands behind the prompt, and stays there */
     const float *logits;               /* (vocab_size), of the prompt's last token */
     const bytes *passages;             /* what was read */
     size_t count;

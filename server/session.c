@@ -114,12 +114,9 @@ typedef struct {
     const session_request *request;
 } reading;
 
-static result read_tokens(const reading *g, model_seq *seq, const uint32_t *tokens, size_t count,
-                          float *logits)
+static result read_tokens(seat *place, const uint32_t *tokens, size_t count, float *logits)
 {
-    if (count == 0) return OK;
-    return scheduler_prefill(g->steps, seq, tokens, count, logits, context_alive,
-                             (void *)g->request->context);
+    return count == 0 ? OK : seat_prefill(place, tokens, count, logits);
 }
 
 static void cache_key(const model *m, const uint32_t *tokens, size_t count, uint8_t key[HASH_BYTES])
@@ -130,7 +127,7 @@ static void cache_key(const model *m, const uint32_t *tokens, size_t count, uint
 }
 
 /* The state behind the passages' last reading: restored if this principal has it, else read and kept. */
-static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
+static result read_prefix(const reading *g, seat *place, const prompt *p)
 {
     const ifc_context *context = g->request->context;
     uint8_t secret[KEY_BYTES], seal_key[KEY_BYTES], key[HASH_BYTES];
@@ -147,11 +144,11 @@ static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
     cache_key(g->engine, p->tokens, p->prefix_count, key);
     r = state_cache_find(g->cache, whose, seal_key, key, &state);
     if (is_ok(r)) {
-        r = model_seq_restore(seq, buf_bytes(&state));
+        r = model_seq_restore(seat_seq(place), buf_bytes(&state));
         goto out;
     }
-    TRY_TO(r, read_tokens(g, seq, p->tokens, p->prefix_count, NULL), out);
-    TRY_TO(r, model_seq_snapshot(seq, &state), out);
+    TRY_TO(r, read_tokens(place, p->tokens, p->prefix_count, NULL), out);
+    TRY_TO(r, model_seq_snapshot(seat_seq(place), &state), out);
     state_source sources[SEARCH_K_MAX];
     for (size_t i = 0; i < g->request->hit_count; i++)
         sources[i] = (state_source){g->request->hits[i].owner, g->request->hits[i].document};
@@ -164,18 +161,18 @@ out:
     return r;
 }
 
-static result read_prompt(const reading *g, model_seq *seq, const prompt *p, float *logits)
+static result read_prompt(const reading *g, seat *place, const prompt *p, float *logits)
 {
     size_t done = 0;
     if (g->cache && p->prefix_count > 0) {
-        TRY(read_prefix(g, seq, p));
+        TRY(read_prefix(g, place, p));
         done = p->prefix_count;
     }
-    return read_tokens(g, seq, p->tokens + done, p->count - done, logits);
+    return read_tokens(place, p->tokens + done, p->count - done, logits);
 }
 
 /* ---- writing the answer ------------------------------------------------------------------------------ */
-static result write_answer(const reading *g, model_seq *seq, float *logits, outlet *o,
+static result write_answer(const reading *g, seat *place, float *logits, outlet *o,
                            session_answer *out)
 {
     const model_info *info = model_describe(g->engine);
@@ -195,15 +192,15 @@ static result write_answer(const reading *g, model_seq *seq, float *logits, outl
         if (stopped) { out->end_reason = "stop"; break; }
         if (i + 1 == g->request->tokens_max) break;
         TRY(ifc_context_alive(g->request->context));
-        TRY(scheduler_decode(g->steps, seq, token, logits));
+        TRY(seat_decode(place, token, logits));
     }
     return outlet_emit(o, o->answer.size);
 }
 
 /* The prompt read: the state behind it, its last logits, the passages in it, and the label of all that. */
-typedef struct { ifc_label *label; prompt prompt; model_seq *seq; float *logits; bytes *passages; } started;
+typedef struct { ifc_label *label; prompt prompt; seat *place; float *logits; bytes *passages; } started;
 
-/* Whatever it returns, the sequence is the caller's to close. */
+/* Whatever it returns, the place is the caller's to close. */
 static result read_start(const reading *g, arena *a, started *out)
 {
     const session_request *request = g->request;
@@ -220,8 +217,8 @@ static result read_start(const reading *g, arena *a, started *out)
                                     request->context_tokens_max};
     TRY(prompt_build(model_tokenizer(g->engine), out->passages, request->hit_count,
                      bytes_str(request->question), &options, a, &out->prompt));
-    TRY(model_seq_open(&out->seq, g->engine));
-    return read_prompt(g, out->seq, &out->prompt, out->logits);
+    TRY(seat_open(&out->place, g->steps, request->context->principal, context_alive, (void *)request->context));
+    return read_prompt(g, out->place, &out->prompt, out->logits);
 }
 
 static void spans_place(const session_request *q, const constraint_span *in, size_t count, session_span *out)
@@ -272,7 +269,7 @@ static result write_grounded(const reading *g, const started *begun, arena *a, s
 {
     const session_request *q = g->request;
     const grounded_input in = {
-        .engine = g->engine, .steps = g->steps, .read = begun->seq, .logits = begun->logits,
+        .engine = g->engine, .place = begun->place, .logits = begun->logits,
         .passages = begun->passages, .count = begun->prompt.passage_count,
         .tokens_max = q->tokens_max, .sampling = q->sampling, .stop = q->stop, .stop_count = q->stop_count,
         .not_found_percent = q->not_found_percent, .alive = context_alive, .alive_ctx = (void *)q->context};
@@ -291,7 +288,7 @@ static result write_free(const reading *g, const started *begun, arena *a, sessi
     outlet o = {.request = g->request, .label = begun->label};
     arena_open(&o.scratch, 256 << 10);
     buf_init(&o.answer, (size_t)g->request->tokens_max * 256 + 4096);
-    result r = write_answer(g, begun->seq, begun->logits, &o, out);
+    result r = write_answer(g, begun->place, begun->logits, &o, out);
     if (is_ok(r)) {
         out->answer = ifc_labeled_make(a, begun->label, buf_bytes(&o.answer));
         if (out->answer == NULL) r = arena_check(a);
@@ -311,7 +308,7 @@ result session_generate(const model *m, scheduler *s, state_cache *cache, keytre
     out->input_tokens = begun.prompt.count;
     bool free_text = request->free_text || MUTANT(constraint_off);
     if (is_ok(r)) r = free_text ? write_free(&g, &begun, a, out) : write_grounded(&g, &begun, a, out);
-    model_seq_close(&begun.seq);
+    seat_close(&begun.place);
     return r;
 }
 
@@ -344,7 +341,7 @@ static result score_tokens(const reading *g, const started *begun, const uint32_
         out[i] = score_of(begun->logits, info->vocab_size, tokens[i]);
         if (i + 1 == count) break;
         TRY(ifc_context_alive(g->request->context));
-        TRY(scheduler_decode(g->steps, begun->seq, tokens[i], begun->logits));
+        TRY(seat_decode(begun->place, tokens[i], begun->logits));
     }
     return OK;
 }
@@ -370,7 +367,7 @@ result session_score(const model *m, scheduler *s, state_cache *cache, keytree *
         out->scores = ifc_labeled_make(a, begun.label, bytes_of(scores, out->count * sizeof *scores));
         if (out->scores == NULL) r = arena_check(a);
     }
-    model_seq_close(&begun.seq);
+    seat_close(&begun.place);
     return r;
 }
 

@@ -73,6 +73,11 @@ MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t cou
  * logits (count, vocab_size). */
 MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
                              size_t count, float *logits);
+/* The same, and in the same pass reads a piece of one more sequence's prompt: count + prompt->count is at most 128. logits
+ * (1 + count, vocab_size): first the prompt's last token's, where it wants them, then the steps'. */
+typedef struct { model_seq *seq; const uint32_t *tokens; size_t count; bool wants_logits; } model_prompt;
+MUST_USE result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs,
+                                    const uint32_t *tokens, size_t count, float *logits);
 /* State to bytes and back, bit-exact; restoring into another model is E_INVALID (identity checked). */
 MUST_USE result model_seq_snapshot(const model_seq *seq, buf *out);
 MUST_USE result model_seq_restore(model_seq *seq, bytes snapshot);

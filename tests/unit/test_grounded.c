@@ -11,7 +11,7 @@
 static char folder[256];
 static model *engine;
 static scheduler *steps;
-static model_seq *seq;
+static seat *place;
 static float *logits;
 static const char *const TEXTS[] = {"The mill burned in 1871.", "Fire took a mill: 1871, they say.", "It burned in 1902.",
                                     "", "The miller was Jorn; 1871 was his last year."};
@@ -28,7 +28,9 @@ static void setup(void)
                     .vocab = RANDOM_MODEL_TOKENS};
     const model_options options = {.threads = 1};
     ASSERT(random_model_write(folder, &c) && is_ok(model_open(&engine, folder, &options)));
-    ASSERT(is_ok(scheduler_open(&steps, engine, 4)) && is_ok(model_seq_open(&seq, engine)));
+    const scheduler_limits limits = {4, 16, 8, 8, 64, 100};
+    ASSERT(is_ok(scheduler_open(&steps, engine, &limits)));
+    ASSERT(is_ok(seat_open(&place, steps, (id128){{1}}, NULL, NULL)));
     logits = mem_alloc_array(RANDOM_MODEL_TOKENS, sizeof *logits);
     for (size_t i = 0; i < COUNT; i++) passages[i] = bytes_str(TEXTS[i]);
     arena *a;
@@ -36,13 +38,13 @@ static void setup(void)
     size_t count;
     arena_open(&a, 1 << 20);
     ASSERT(is_ok(tokenizer_encode(model_tokenizer(engine), bytes_str("When did the mill burn?\nAnswer:"), false, a, &ids, &count)));
-    ASSERT(is_ok(model_prefill(seq, ids, count, logits, NULL, NULL)));
+    ASSERT(is_ok(seat_prefill(place, ids, count, logits)));
     arena_close(&a);
 }
 
 static grounded_input input(uint32_t tokens_max, uint64_t seed)
 {
-    return (grounded_input){.engine = engine, .steps = steps, .read = seq, .logits = logits, .passages = passages,
+    return (grounded_input){.engine = engine, .place = place, .logits = logits, .passages = passages,
                             .count = COUNT, .tokens_max = tokens_max, .not_found_percent = 100, .alive = alive,
                             .sampling = {.temperature = seed ? 1.5f : 0, .seed = seed}};
 }
@@ -195,7 +197,7 @@ int main(void)
     RUN(weight_of_nothing);
     RUN(one_token);
     RUN(cancelled);
-    model_seq_close(&seq);
+    seat_close(&place);
     scheduler_close(&steps);
     model_close(&engine);
     mem_free(logits);

@@ -26,7 +26,8 @@ static void open_model(const char *name, bool ends, model **m, scheduler **s)
     const model_options options = {.threads = 1};
     result r = model_open(m, path, &options);
     if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
-    ASSERT(is_ok(scheduler_open(s, *m, 4)));
+    const scheduler_limits limits = {4, 16, 8, 8, 64, 100};
+    ASSERT(is_ok(scheduler_open(s, *m, &limits)));
 }
 
 static void setup(void)
