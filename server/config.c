@@ -80,7 +80,8 @@ static const setting settings[] = {
         "weight of no answer's likelihood against the best answer's, in percent; 0: there is always an answer"),
     U32("batch_max", batch_max, 1, 64, 16, "sequences in one decoding step"),
     U32("sequences_max", sequences_max, 1, 4096, 64,
-        "answers in the engine at once, all principals together, a state each, and 8 more while a grounded one is written; more wait"),
+        "answers in the engine at once, all principals together, a state each, and 8 more while a grounded one is "
+        "written; more wait"),
     U32("share_sequences", share_sequences, 1, 4096, 4, "of those, one principal's at most"),
     U32("share_waiting", share_waiting, 0, 10000, 12, "answers of one principal that wait for one of these"),
     U32("chunk_tokens", chunk_tokens, 8, 128, 128, "of a prompt, read at once while nobody writes"),

@@ -53,6 +53,7 @@ static result send_ask(const ask *a, rpc_stream *s)
     Lethe__V1__AskRequest m = LETHE__V1__ASK_REQUEST__INIT;
     m.question = (char *)a->question;
     m.max_tokens = a->max_tokens;
+    m.free_text = true;                    /* as many tokens as were asked for */
     m.passages = a->passages;
     m.repeats = a->repeats;
     m.temperature = (float)a->temperature;
