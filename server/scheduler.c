@@ -23,11 +23,11 @@ typedef struct { seat *first, *last; } line;
 /* A principal that has a seat or waits for one. */
 typedef struct party party;
 struct party {
-    party *next;
+    party *next;                       /* that came before it */
     id128 principal;
     uint32_t seats, waiting;
     line lines[LINES];
-    uint64_t served[LINES];            /* when last, by the scheduler's clock of that */
+    uint64_t served[LINES];            /* when last, by the scheduler's clock of that, or when it came */
 };
 
 struct seat {
@@ -63,7 +63,7 @@ struct scheduler {
     party *parties;
     uint32_t standing[LINES];          /* all parties together */
     uint32_t seats;
-    uint64_t served[LINES];            /* how often, which is the clock for who was served when */
+    uint64_t served[LINES];            /* the clock of who was served when: odd; between its ticks parties come */
     scheduler_turns turns;             /* all so far */
     uint64_t decode_steps;
     /* Who of the last turn is not back, until when it is worth waiting for them, and what a step without a prompt takes. */
@@ -122,14 +122,14 @@ static bool may_be_served(const scheduler *s, const party *p, line_kind kind)
     return p->lines[kind].first != NULL && (kind != FOR_SEAT || p->seats < s->limits.share_seats);
 }
 
-/* The first in line of the party that was served longest ago, of such the latest come; NULL: nobody stands there. */
+/* The first in line of the party that was served longest ago, or came then; NULL: nobody stands there. */
 static seat *serve_next(scheduler *s, line_kind kind)
 {
     party *next = NULL;
     for (party *p = s->parties; p != NULL; p = p->next)
-        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] < next->served[kind])) next = p;
+        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] <= next->served[kind])) next = p;
     if (next == NULL) return NULL;
-    if (!MUTANT(turns_forgotten)) next->served[kind] = ++s->served[kind];
+    if (!MUTANT(turns_forgotten)) next->served[kind] = s->served[kind] += 2;
     seat *t = next->lines[kind].first;
     line_leave(t);
     t->state = SEAT_RUNNING;
@@ -144,7 +144,7 @@ static party *party_of(scheduler *s, id128 principal)
         if (id_equal(p->principal, principal)) return p;
     party *p = mem_alloc(sizeof *p);
     p->principal = principal;
-    memcpy(p->served, s->served, sizeof p->served);
+    for (int i = 0; i < LINES; i++) p->served[i] = s->served[i] - 1;
     p->next = s->parties;
     return s->parties = p;
 }
@@ -425,6 +425,7 @@ result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
     scheduler *s = mem_alloc(sizeof *s);
     s->engine = m;
     s->limits = *limits;
+    for (int i = 0; i < LINES; i++) s->served[i] = 1;
     s->vocab_size = model_describe(m)->vocab_size;
     s->logits = mem_alloc_array((1 + (size_t)limits->batch_max) * s->vocab_size, sizeof(float));
     pthread_mutex_init(&s->lock, NULL);
