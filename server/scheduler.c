@@ -4,6 +4,7 @@
 #include "mutant.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,8 @@ enum { ALIVE_POLL_MS = 25, STEPS_A_MEASURE = 32 };
 /* How long a step waits for those of the last who are not back yet: a part of that one's time, or a little if that is
  * more. */
 static const double GATHER_PART = 0.25, GATHER_LEAST_S = 1e-3;
+/* So long after a step, somebody is held to be writing still: clients and their machines have pauses. */
+static const double WRITING_S = 1;
 
 typedef enum { FOR_SEAT, FOR_PROMPT, FOR_STEP, LINES } line_kind;
 
@@ -66,9 +69,10 @@ struct scheduler {
     uint64_t served[LINES];            /* the clock of who was served when: odd; between its ticks parties come */
     scheduler_turns turns;             /* all so far */
     uint64_t decode_steps;
-    /* Who of the last turn is not back, until when it is worth waiting for them, and what a step without a prompt takes. */
+    /* Who of the last turn is not back, until when it is worth waiting for them, what a step without a prompt takes, and
+     * until when somebody is held to be writing. */
     uint32_t due;
-    double due_until_s, step_s;
+    double due_until_s, step_s, writing_until_s;
     double token_s;                    /* of the last chunk: how much longer a token of it made the turn */
     bool stopping;
 };
@@ -310,12 +314,12 @@ typedef struct {
     model_prompt prompt;
 } turn;
 
-/* How many tokens of a prompt this turn reads. Beside those who decode no more than they can wait for; 0 now and then, for
+/* How many tokens of a prompt this turn reads. While somebody writes no more than can be waited for; 0 now and then, for
  * the time of a step without any is what that is measured by. */
 static size_t chunk_size(const scheduler *s, uint32_t decoding)
 {
     const scheduler_limits *l = &s->limits;
-    if (decoding == 0 && s->due == 0) return l->chunk_tokens;
+    if (now_s() > s->writing_until_s) return l->chunk_tokens;
     if (decoding > 0 && s->turns.steps % STEPS_A_MEASURE == 0) return 0;
     double tokens = s->token_s > 0 ? s->step_s * l->chunk_hold_percent / 100 / s->token_s : 0;
     size_t most = SCHEDULER_CHUNK_MAX - decoding, n = l->chunk_tokens;
@@ -357,7 +361,7 @@ static void turn_measure(scheduler *s, const turn *t, double took_s)
 {
     if (t->reads == NULL) s->step_s = s->step_s > 0 ? (s->step_s + took_s) / 2 : took_s;
     else if (t->prompt.count >= SCHEDULER_CHUNK_LEAST)
-        s->token_s = (took_s - (t->count > 0 && s->step_s < took_s ? s->step_s : 0)) / (double)t->prompt.count;
+        s->token_s = fmax(took_s - s->step_s, took_s / 8) / (double)t->prompt.count;
 }
 
 static void turn_end(scheduler *s, const turn *t, result r)
@@ -391,7 +395,8 @@ static void take_turn(scheduler *s)
     double end = now_s(), took = end - start;
     pthread_mutex_lock(&s->lock);
     turn_measure(s, &t, took);
-    s->due_until_s = end + (took * GATHER_PART > GATHER_LEAST_S ? took * GATHER_PART : GATHER_LEAST_S);
+    s->due_until_s = end + fmax(took * GATHER_PART, GATHER_LEAST_S);
+    if (t.count > 0 || (t.reads != NULL && t.prompt.wants_logits)) s->writing_until_s = end + WRITING_S;
     turn_end(s, &t, r);
 }
 
