@@ -4,6 +4,7 @@
 #include "mutant.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +16,8 @@ enum { ALIVE_POLL_MS = 25, STEPS_A_MEASURE = 32 };
 /* How long a step waits for those of the last who are not back yet: a part of that one's time, or a little if that is
  * more. */
 static const double GATHER_PART = 0.25, GATHER_LEAST_S = 1e-3;
+/* So long after a step, somebody is held to be writing still: clients and their machines have pauses. */
+static const double WRITING_S = 1;
 
 typedef enum { FOR_SEAT, FOR_PROMPT, FOR_STEP, LINES } line_kind;
 
@@ -23,11 +26,11 @@ typedef struct { seat *first, *last; } line;
 /* A principal that has a seat or waits for one. */
 typedef struct party party;
 struct party {
-    party *next;
+    party *next;                       /* that came before it */
     id128 principal;
     uint32_t seats, waiting;
     line lines[LINES];
-    uint64_t served[LINES];            /* when last, by the scheduler's clock of that */
+    uint64_t served[LINES];            /* when last, by the scheduler's clock of that, or when it came */
 };
 
 struct seat {
@@ -65,12 +68,13 @@ struct scheduler {
     party *parties;
     uint32_t standing[LINES];          /* all parties together */
     uint32_t seats;
-    uint64_t served[LINES];            /* how often, which is the clock for who was served when */
+    uint64_t served[LINES];            /* the clock of who was served when: odd; between its ticks parties come */
     scheduler_turns turns;             /* all so far */
     uint64_t decode_steps;
-    /* Who of the last turn is not back, until when it is worth waiting for them, and what a step without a prompt takes. */
+    /* Who of the last turn is not back, until when it is worth waiting for them, what a step without a prompt takes, and
+     * until when somebody is held to be writing. */
     uint32_t due;
-    double due_until_s, step_s;
+    double due_until_s, step_s, writing_until_s;
     double token_s;                    /* of the last chunk: how much longer a token of it made the turn */
     bool stopping;
 };
@@ -124,14 +128,14 @@ static bool may_be_served(const scheduler *s, const party *p, line_kind kind)
     return p->lines[kind].first != NULL && (kind != FOR_SEAT || p->seats < s->limits.share_seats);
 }
 
-/* The first in line of the party that was served longest ago, of such the latest come; NULL: nobody stands there. */
+/* The first in line of the party that was served longest ago, or came then; NULL: nobody stands there. */
 static seat *serve_next(scheduler *s, line_kind kind)
 {
     party *next = NULL;
     for (party *p = s->parties; p != NULL; p = p->next)
-        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] < next->served[kind])) next = p;
+        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] <= next->served[kind])) next = p;
     if (next == NULL) return NULL;
-    if (!MUTANT(turns_forgotten)) next->served[kind] = ++s->served[kind];
+    if (!MUTANT(turns_forgotten)) next->served[kind] = s->served[kind] += 2;
     seat *t = next->lines[kind].first;
     line_leave(t);
     t->state = SEAT_RUNNING;
@@ -146,7 +150,7 @@ static party *party_of(scheduler *s, id128 principal)
         if (id_equal(p->principal, principal)) return p;
     party *p = mem_alloc(sizeof *p);
     p->principal = principal;
-    memcpy(p->served, s->served, sizeof p->served);
+    for (int i = 0; i < LINES; i++) p->served[i] = s->served[i] - 1;
     p->next = s->parties;
     return s->parties = p;
 }
@@ -322,12 +326,12 @@ typedef struct {
     model_prompt prompt;
 } turn;
 
-/* How many tokens of a prompt this turn reads. Beside those who decode no more than they can wait for; 0 now and then, for
+/* How many tokens of a prompt this turn reads. While somebody writes no more than can be waited for; 0 now and then, for
  * the time of a step without any is what that is measured by. */
 static size_t chunk_size(const scheduler *s, uint32_t decoding)
 {
     const scheduler_limits *l = &s->limits;
-    if (decoding == 0 && s->due == 0) return l->chunk_tokens;
+    if (now_s() > s->writing_until_s) return l->chunk_tokens;
     if (decoding > 0 && s->turns.steps % STEPS_A_MEASURE == 0) return 0;
     double tokens = s->token_s > 0 ? s->step_s * l->chunk_hold_percent / 100 / s->token_s : 0;
     size_t most = SCHEDULER_CHUNK_MAX - decoding, n = l->chunk_tokens;
@@ -374,7 +378,7 @@ static void turn_measure(scheduler *s, const turn *t, double took_s)
 {
     if (t->reads == NULL) s->step_s = s->step_s > 0 ? (s->step_s + took_s) / 2 : took_s;
     else if (t->prompt.count >= SCHEDULER_CHUNK_LEAST)
-        s->token_s = (took_s - (t->count > 0 && s->step_s < took_s ? s->step_s : 0)) / (double)t->prompt.count;
+        s->token_s = fmax(took_s - s->step_s, took_s / 8) / (double)t->prompt.count;
 }
 
 static void turn_end(scheduler *s, const turn *t, result r)
@@ -415,7 +419,8 @@ static void take_turn(scheduler *s)
     double end = now_s(), took = end - start;
     pthread_mutex_lock(&s->lock);
     turn_measure(s, &t, took);
-    s->due_until_s = end + (took * GATHER_PART > GATHER_LEAST_S ? took * GATHER_PART : GATHER_LEAST_S);
+    s->due_until_s = end + fmax(took * GATHER_PART, GATHER_LEAST_S);
+    if (t.count > 0 || (t.reads != NULL && t.prompt.wants_logits)) s->writing_until_s = end + WRITING_S;
     turn_end(s, &t, r);
 }
 
@@ -449,6 +454,7 @@ result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
     scheduler *s = mem_alloc(sizeof *s);
     s->engine = m;
     s->limits = *limits;
+    for (int i = 0; i < LINES; i++) s->served[i] = 1;
     s->vocab_size = model_describe(m)->vocab_size;
     s->logits = mem_alloc_array((1 + (size_t)limits->batch_max) * s->vocab_size, sizeof(float));
     pthread_mutex_init(&s->lock, NULL);
