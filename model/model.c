@@ -1,5 +1,6 @@
 /* Opening a model folder. */
 #include "engine.h"
+#include "seal.h"
 
 #include <math.h>
 #include <string.h>
@@ -77,16 +78,22 @@ static const char *held_as(matrix_type type)
 static void describe(model *m)
 {
     const model_config *c = &m->config;
+    /* States of other bits than the common ones are another model's. */
+    const bool own_bits = m->kernels->bf16_products && m->weights.layers[0].out_proj.type != MATRIX_F32;
     m->layer_floats = (size_t)config_conv_channels(c) * (c->d_conv - 1) + (size_t)c->d_inner * c->d_state;
     m->info = (model_info){
-        .architecture = architecture_name(c->architecture), .kernel = m->kernels->name, .precision = held_as(m->weights.layers[0].out_proj.type),
+        .architecture = architecture_name(c->architecture),
+        .kernel = m->kernels->bf16_products && !own_bits ? "avx512" : m->kernels->name, .precision = held_as(m->weights.layers[0].out_proj.type),
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,
         .state_bytes = (uint64_t)c->layers * m->layer_floats * sizeof(float),
         .weight_bytes = m->weights.bytes};
-    for (size_t i = 0; i < sizeof m->info.identity; i++)
-        m->info.identity[i] = m->weights.identity[i];
+    if (own_bits)
+        hash_plain("lethe-model-bf16-products", bytes_of(m->weights.identity, sizeof m->weights.identity),
+                   m->info.identity);
+    else
+        memcpy(m->info.identity, m->weights.identity, sizeof m->info.identity);
 }
 
 result model_open(model **out, const char *dir, const model_options *options)
@@ -96,7 +103,7 @@ result model_open(model **out, const char *dir, const model_options *options)
     if (threads > POOL_THREADS_MAX)
         return fail(E_INVALID, "the engine takes at most %d threads", POOL_THREADS_MAX);
     model *m = mem_alloc(sizeof *m);
-    m->kernels = kernels_pick();
+    m->kernels = kernels_pick(options != NULL && options->bf16_products);
     result r = open_weights(m, options == NULL ? MODEL_AS_STORED : options->precision, dir);
     if (is_ok(r)) r = pool_open(&m->pool, threads);
     if (!is_ok(r)) {

@@ -120,6 +120,8 @@ void pool_close(pool **pp)
     *pp = NULL;
 }
 
+uint32_t pool_parts(const pool *p) { return p->parts; }
+
 void pool_run(pool *p, void (*work)(void *ctx, uint32_t part, uint32_t parts), void *ctx)
 {
     if (p->threads == 1 || pthread_mutex_trylock(&p->user) != 0) {

@@ -1,4 +1,5 @@
 #include "lexical.h"
+#include "blocks.h"
 #include "mutant.h"
 
 #include <math.h>
@@ -8,22 +9,23 @@ typedef struct { uint32_t row, times; } posting;
 
 typedef struct {
     uint64_t hash;
-    uint8_t *text;                 /* (size); NULL: a free slot */
+    uint8_t *text;                 /* (size), a block; NULL: a free slot */
     uint32_t size, count, capacity;
-    posting *postings;             /* (count), ascending rows */
+    posting *postings;             /* (count), a block, ascending rows */
 } entry;
 
 typedef struct { id128 id; uint32_t first, count; uint64_t length; } document;
 typedef struct { uint32_t document, length; } row;
 
 struct lexical {
+    blocks blocks;                 /* the terms and their postings */
     entry *table;                  /* open addressing; slots is a power of two, at most 3/4 used */
     uint32_t slots, used;
     document *documents;           /* ascending ids */
     uint32_t document_count, document_capacity;
     row *rows;
     uint32_t row_count, row_capacity;
-    uint64_t length, postings_bytes;
+    uint64_t length;
     uint64_t seed;                 /* random: nobody's words can be chosen to collide */
 };
 
@@ -64,10 +66,10 @@ void lexical_open(lexical **out)
     *out = lx;
 }
 
-static void entry_free(entry *e)
+static void entry_free(lexical *lx, entry *e)
 {
-    wipe_free(e->postings, e->capacity * sizeof *e->postings);
-    wipe_free(e->text, e->size);
+    block_free(&lx->blocks, e->postings, e->capacity * sizeof *e->postings);
+    block_free(&lx->blocks, e->text, e->size);
     memset(e, 0, sizeof *e);
 }
 
@@ -79,34 +81,23 @@ static void prefetch(const lexical *lx, uint32_t slot)
     __builtin_prefetch(lx->table[slot + PREFETCH_SLOTS].text, 1);
 }
 
-/* What is unused of an array is zeros: never written, or wiped when it was vacated. Where to free stays. */
+/* What is unused of an array is zeros: never written, or wiped when it was vacated. */
 void lexical_wipe(lexical *lx)
 {
-    for (uint32_t i = 0; i < lx->slots; i++) {
-        prefetch(lx, i);
-        entry *e = &lx->table[i];
-        if (e->text == NULL) continue;
-        mem_wipe(e->postings, e->count * sizeof *e->postings);
-        mem_wipe(e->text, e->size);
-        *e = (entry){.text = e->text, .postings = e->postings};
-    }
+    blocks_wipe(&lx->blocks);
+    mem_wipe(lx->table, lx->slots * sizeof *lx->table);
     mem_wipe(lx->documents, lx->document_count * sizeof *lx->documents);
     mem_wipe(lx->rows, lx->row_count * sizeof *lx->rows);
-    lx->document_count = lx->row_count = 0;
+    lx->document_count = lx->row_count = lx->used = 0;
     lx->length = lx->seed = 0;
 }
 
 static void lexical_empty(lexical *lx)
 {
-    lexical_wipe(lx);
-    for (uint32_t i = 0; i < lx->slots; i++) {
-        prefetch(lx, i);
-        mem_free(lx->table[i].postings);
-        mem_free(lx->table[i].text);
-    }
-    mem_free(lx->documents);
-    mem_free(lx->rows);
-    mem_free(lx->table);
+    blocks_close(&lx->blocks);
+    wipe_free(lx->table, lx->slots * sizeof *lx->table);
+    wipe_free(lx->documents, lx->document_count * sizeof *lx->documents);
+    wipe_free(lx->rows, lx->row_count * sizeof *lx->rows);
     memset(lx, 0, sizeof *lx);
 }
 
@@ -145,8 +136,9 @@ static entry *table_add(lexical *lx, bytes term)
     uint64_t hash = term_hash(lx->seed, term);
     entry *e = table_find(lx, hash, term);
     if (e->text == NULL) {
+        size_t size = term.size;
         e->hash = hash;
-        e->text = mem_alloc(term.size);
+        e->text = block_alloc(&lx->blocks, &size);
         memcpy(e->text, term.data, term.size);
         e->size = (uint32_t)term.size;
         lx->used++;
@@ -157,10 +149,12 @@ static entry *table_add(lexical *lx, bytes term)
 static void entry_reserve(lexical *lx, entry *e, uint32_t count)
 {
     if (count <= e->capacity) return;
-    uint32_t capacity = count < 2 ? 2 : count + count / 2;
-    e->postings = grown(e->postings, e->count, capacity, sizeof *e->postings);
-    lx->postings_bytes += (uint64_t)(capacity - e->capacity) * sizeof *e->postings;
-    e->capacity = capacity;
+    size_t size = count * sizeof *e->postings;
+    posting *postings = block_alloc(&lx->blocks, &size);
+    if (e->count) memcpy(postings, e->postings, e->count * sizeof *postings);
+    block_free(&lx->blocks, e->postings, e->capacity * sizeof *postings);
+    e->postings = postings;
+    e->capacity = (uint32_t)(size / sizeof *postings);
 }
 
 typedef struct { lexical *lx; uint32_t row; } appending;
@@ -352,7 +346,7 @@ static uint32_t table_cut(lexical *lx, uint32_t first, const uint32_t *map, uint
 static void table_close(lexical *lx, uint32_t hole)
 {
     uint32_t mask = lx->slots - 1;
-    entry_free(&lx->table[hole]);
+    entry_free(lx, &lx->table[hole]);
     for (uint32_t i = (hole + 1) & mask; lx->table[i].text != NULL; i = (i + 1) & mask) {
         uint32_t own = (uint32_t)lx->table[i].hash & mask;
         if (((i - own) & mask) < ((i - hole) & mask)) continue;
@@ -364,7 +358,6 @@ static void table_close(lexical *lx, uint32_t hole)
 
 static void table_drop(lexical *lx, uint32_t slot)
 {
-    lx->postings_bytes -= (uint64_t)lx->table[slot].capacity * sizeof *lx->table->postings;
     lx->used--;
     table_close(lx, slot);
 }
@@ -522,7 +515,7 @@ uint32_t lexical_rows(const lexical *lx) { return lx->row_count; }
 
 uint64_t lexical_bytes(const lexical *lx)
 {
-    return lx->postings_bytes + lx->slots * sizeof *lx->table +
+    return lx->blocks.bytes + lx->slots * sizeof *lx->table +
         lx->row_capacity * sizeof *lx->rows +
            lx->document_capacity * sizeof *lx->documents;
 }

@@ -46,6 +46,8 @@ static const setting settings[] = {
     TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
     TEXT(model_precision, "stored", "what its weights are held in: stored (as the file has them), f32, bf16, q8 or q4"),
+    {"model_bf16_products", KIND_BOOL, offsetof(config, model_bf16_products), sizeof(bool), 0, 1, 0, NULL,
+     "where the processor has AVX512-BF16: faster reading; bits are then not those of other processors"},
     TEXT(embedder, LETHE_EMBEDDER_DIR, "static embedder (token vectors)"),
     TEXT(listen, "127.0.0.1:7443", "host:port, or unix:/path"),
     {"plaintext", KIND_BOOL, offsetof(config, plaintext), sizeof(bool), 0, 1, 0, NULL,

@@ -18,6 +18,7 @@ typedef struct {
     char backup_dir[CONFIG_PATH_MAX];      /* backups are new folders below it; "": none are made */
     char model[CONFIG_PATH_MAX];           /* generator; "": extractive answers */
     char model_precision[16];              /* as model_precision_parse takes it */
+    bool model_bf16_products;              /* as in model_options */
     char embedder[CONFIG_PATH_MAX];        /* static embedder */
     char listen[256];
     bool plaintext;                        /* no TLS; loopback or unix socket only */

@@ -275,7 +275,8 @@ result house_create(const config *settings, const char *tenant, house_created *o
 static result generator_open(house *h)
 {
     if (h->settings.model[0] == 0) return OK;
-    model_options options = {.threads = h->settings.model_threads};
+    model_options options = {.threads = h->settings.model_threads,
+                             .bf16_products = h->settings.model_bf16_products};
     bool known = model_precision_parse(h->settings.model_precision, &options.precision);
     ASSERT(known);                         /* config_finish saw to it */
     TRY(model_open(&h->generator, h->settings.model, &options));

@@ -6,7 +6,7 @@ static void step_head(void *ctx, uint32_t part, uint32_t parts)
     const pass *s = ctx;
     matmul_io io = {.x = s->normed + s->first_logit * s->narrow, .x_stride = s->narrow,
                     .rows = s->rows - s->first_logit, .y = s->logits,
-                    .y_stride = s->m->config.vocab_size, .exact_width = true};
+                    .y_stride = s->m->config.vocab_size, .exact_width = true, .room = pass_room(s, part)};
     pass_matmul(s, &s->m->weights.head, part, parts, &io);
 }
 
@@ -28,16 +28,19 @@ static pass pass_of(const model *m, size_t rows)
 {
     const model_config *c = &m->config;
     bool mamba2 = c->architecture == ARCHITECTURE_MAMBA2;
+    const size_t widest = c->d_inner > c->d_model ? c->d_inner : c->d_model;
     return (pass){.m = m, .rows = rows, .narrow = panel_pad(c->d_model), .wide = panel_pad(c->d_inner),
                   .conv_width = panel_pad(config_conv_channels(c)),
                   .dt_width = panel_pad(mamba2 ? c->heads : c->d_inner),
-                  .param_width = mamba2 ? 0 : panel_pad(c->dt_rank + 2 * (size_t)c->d_state)};
+                  .param_width = mamba2 ? 0 : panel_pad(c->dt_rank + 2 * (size_t)c->d_state),
+                  .room_floats = m->kernels->bf16_products ? matmul_room(rows, widest) : 0};
 }
 
 size_t mamba_scratch(const model *m, size_t rows)
 {
     pass s = pass_of(m, rows);
-    return rows * (2 * s.narrow + 2 * s.conv_width + s.wide + s.dt_width + s.param_width);
+    return rows * (2 * s.narrow + 2 * s.conv_width + s.wide + s.dt_width + s.param_width) +
+           pool_parts(m->pool) * s.room_floats;
 }
 
 void mamba_forward(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens, size_t rows,
@@ -56,6 +59,7 @@ void mamba_forward(const model *m, const segment *segments, size_t segment_count
     s.z = s.u + rows * s.conv_width;
     s.dt = s.z + rows * s.wide;
     s.params = s.dt + rows * s.dt_width;
+    s.room = s.params + rows * s.param_width;
     embed(&s, tokens);
     for (uint32_t i = 0; i < m->config.layers; i++) {
         s.l = &m->weights.layers[i];

@@ -14,12 +14,12 @@ static void rms_norm_portable(const float *x, const float *weight, size_t n, flo
     rms_norm_body(x, weight, n, eps, y);
 }
 
-static const kernels portable = {"portable", matmul_portable, conv_portable, scan_portable,
+static const kernels portable = {"portable", false, matmul_portable, conv_portable, scan_portable,
                                  rms_norm_portable, ssd_portable};
 
 /* ---- choice ---------------------------------------------------------------------------------- */
 
-size_t kernels_all(const kernels *out[3])
+size_t kernels_all(const kernels *out[KERNEL_PATHS])
 {
     size_t n = 0;
     out[n++] = &portable;
@@ -28,19 +28,22 @@ size_t kernels_all(const kernels *out[3])
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         out[n++] = &kernels_avx2;
         if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")) {
             out[n++] = &kernels_avx512;
+            if (__builtin_cpu_supports("avx512bf16")) out[n++] = &kernels_avx512bf16;
+        }
     }
 #endif
     return n;
 }
 
-const kernels *kernels_pick(void)
+const kernels *kernels_pick(bool bf16_products)
 {
-    const kernels *all[3];
+    const kernels *all[KERNEL_PATHS];
     size_t n = kernels_all(all);
     const char *want = getenv("LETHE_KERNEL");
     for (size_t i = 0; want != NULL && i < n; i++)
         if (strcmp(all[i]->name, want) == 0) return all[i];
+    while (all[n - 1]->bf16_products && !bf16_products) n--;
     return all[n - 1];
 }

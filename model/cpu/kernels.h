@@ -3,7 +3,8 @@
  * Every output element is a chain of operations of its own: sums run over k from 0 upwards with one
  * fused multiply-add each, whatever the number of rows, and vector lanes hold different outputs,
  * never parts of one. So the bits depend neither on the batch nor on the chunking, the threads or
- * the instruction set: AVX-512, AVX2 and the portable path give the same. */
+ * the instruction set: AVX-512, AVX2 and the portable path give the same. The path with bfloat16 products
+ * (matmul.h) keeps the rule with bits of its own wherever matrices are not held as float32. */
 #ifndef LETHE_MODEL_KERNELS_H
 #define LETHE_MODEL_KERNELS_H
 
@@ -42,29 +43,36 @@ typedef struct {
     float *state;                          /* (heads,N,P) */
 } ssd_io;
 
+typedef void mixer_fn(const mixer_io *io);
+typedef void rms_norm_fn(const float *x, const float *weight, size_t n, float epsilon, float *y);
+typedef void ssd_fn(const ssd_io *io);
+
 typedef struct {
     const char *name;
+    bool bf16_products;                    /* other bits, unless a matrix is held as float32 */
     matmul_fn *matmul;
     /* u = silu(causal depthwise convolution of x with conv_state before it); conv_state becomes the
      * last K-1 rows. Error: rel <= 1e-6 of the sum of magnitudes. */
-    void (*conv)(const mixer_io *io);
+    mixer_fn *conv;
     /* Selective scan: h = 2^(softplus(dt) a) h + softplus(dt) B u; y = C h + D u, times silu(z).
      * u becomes y. Source: Mamba, Algorithm 2. Error: rel <= 1e-5 of the sum of magnitudes. */
-    void (*scan)(const mixer_io *io);
+    mixer_fn *scan;
     /* y (n) = x / sqrt(mean(x^2) + epsilon) * weight. Error: rel <= 1e-6. */
-    void (*rms_norm)(const float *x, const float *weight, size_t n, float epsilon, float *y);
+    rms_norm_fn *rms_norm;
     /* A head's step dt = softplus(dt) within its bounds: h = exp(dt A) h + dt B x; y = C h + D x, times
      * silu(z). x becomes y. Source: Transformers are SSMs, section 6. Error: as scan. */
-    void (*ssd)(const ssd_io *io);
+    ssd_fn *ssd;
 } kernels;
 
 #if defined(__x86_64__)
-extern const kernels kernels_avx2, kernels_avx512;
+extern const kernels kernels_avx2, kernels_avx512, kernels_avx512bf16;
 #endif
-/* The widest path that this CPU runs. LETHE_KERNEL=portable|avx2|avx512 asks for a narrower one. */
-const kernels *kernels_pick(void);
+enum { KERNEL_PATHS = 4 };
+/* The widest path that this CPU runs, of those with common bits or of all. LETHE_KERNEL=portable|avx2|avx512|avx512bf16
+ * asks for another. */
+const kernels *kernels_pick(bool bf16_products);
 /* All paths that this CPU runs, the portable one first; their number. */
-size_t kernels_all(const kernels *out[3]);
+size_t kernels_all(const kernels *out[KERNEL_PATHS]);
 
 /* exp for |x| <= 87, else 2^-126 or about 2^127; rel <= 2.5e-7. NaN stays NaN. */
 float kernel_exp(float x);

@@ -33,7 +33,7 @@ static void step_in(void *ctx, uint32_t part, uint32_t parts)
     share_panels(matrix_panels(&s->l->in_x), part, parts, &p0, &p1);
     if (p0 == p1) return;
     matmul_io io = {.x = s->normed, .x_stride = s->narrow, .rows = s->rows, .y = s->x,
-                    .y_stride = s->wide};
+                    .y_stride = s->wide, .room = pass_room(s, part)};
     s->m->kernels->matmul(&s->l->in_x, p0, p1, &io);
     io.y = s->z;
     s->m->kernels->matmul(&s->l->in_z, p0, p1, &io);
@@ -49,7 +49,7 @@ static void step_params(void *ctx, uint32_t part, uint32_t parts)
     const pass *s = ctx;
     const matrix *w = &s->l->x_proj;
     matmul_io io = {.x = s->u, .x_stride = s->wide, .rows = s->rows, .y = s->params,
-                    .y_stride = s->param_width};
+                    .y_stride = s->param_width, .room = pass_room(s, part)};
     if (s->rows < ROWS_SHARED * parts) {
         pass_matmul(s, w, part, parts, &io);
         return;
@@ -68,7 +68,7 @@ static void step_scan(void *ctx, uint32_t part, uint32_t parts)
     share_panels(matrix_panels(&s->l->dt_proj), part, parts, &p0, &p1);
     if (p0 == p1) return;
     matmul_io io = {.x = s->params, .x_stride = s->param_width, .rows = s->rows, .y = s->dt,
-                    .y_stride = s->wide};
+                    .y_stride = s->wide, .room = pass_room(s, part)};
     s->m->kernels->matmul(&s->l->dt_proj, p0, p1, &io);
     for (size_t i = 0; i < s->segment_count; i++) {
         mixer_io mixer = mixer_of(s, &s->segments[i], p0, p1);
@@ -80,7 +80,7 @@ static void step_out(void *ctx, uint32_t part, uint32_t parts)
 {
     const pass *s = ctx;
     matmul_io io = {.x = s->u, .x_stride = s->wide, .rows = s->rows, .y = s->hidden,
-                    .y_stride = s->narrow, .add = true};
+                    .y_stride = s->narrow, .add = true, .room = pass_room(s, part)};
     pass_matmul(s, &s->l->out_proj, part, parts, &io);
 }
 

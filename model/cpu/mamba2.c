@@ -14,7 +14,8 @@ static void step_in(void *ctx, uint32_t part, uint32_t parts)
     const pass *s = ctx;
     const model_config *c = &s->m->config;
     const size_t channels = config_conv_channels(c), wide = s->conv_width;
-    matmul_io io = {.x = s->normed, .x_stride = s->narrow, .rows = s->rows, .y = s->z, .y_stride = s->wide};
+    matmul_io io = {.x = s->normed, .x_stride = s->narrow, .rows = s->rows, .y = s->z, .y_stride = s->wide,
+                    .room = pass_room(s, part)};
     pass_matmul(s, &s->l->in_z, part, parts, &io);
     io.y = s->dt;
     io.y_stride = s->dt_width;
@@ -74,7 +75,7 @@ static void step_out(void *ctx, uint32_t part, uint32_t parts)
 {
     const pass *s = ctx;
     matmul_io io = {.x = s->x, .x_stride = s->conv_width, .rows = s->rows, .y = s->hidden, .y_stride = s->narrow,
-                    .add = true};
+                    .add = true, .room = pass_room(s, part)};
     pass_matmul(s, &s->l->out_proj, part, parts, &io);
 }
 

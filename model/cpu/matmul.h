@@ -2,7 +2,8 @@
  *
  * A matrix is kept as panels of 32 outputs, in one of four types. Whatever the type, the weight that enters a product
  * is one float32: w, or bfloat16 widened, or q times its group's scale, rounded once. So a product's bits depend on
- * what is stored and on nothing else. */
+ * what is stored and on nothing else. A path that multiplies bfloat16 rounds the inputs, and what q times the scale is,
+ * once more; it takes inputs by two, 2p and 2p+1, one chain per output over the pairs. */
 #ifndef LETHE_MODEL_MATMUL_H
 #define LETHE_MODEL_MATMUL_H
 
@@ -60,7 +61,11 @@ typedef struct {
     size_t y_stride;
     bool add;                              /* y += the product (after its bias) instead of y = */
     bool exact_width;                      /* y has no room past out: the last panel is cut */
+    float *room;                           /* matmul_room(rows, in) floats of scratch memory for this call */
 } matmul_io;
+
+/* What a product may need for its inputs in another form. */
+static inline size_t matmul_room(size_t rows, size_t in) { return rows * ((in + 31) / 32 * 16); }
 
 /* y = x W^T + bias for panels [p0, p1). Error: rel <= 4e-6 sqrt(in/256) of sum |x||w|. */
 typedef void matmul_fn(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io);

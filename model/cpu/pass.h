@@ -23,9 +23,13 @@ typedef struct {
     float *dt;                             /* Mamba-1: d_inner, Mamba-2: heads; padded */
     float *params;                         /* Mamba-1: dt_rank + 2 d_state, padded */
     size_t narrow, conv_width, wide, dt_width, param_width;
+    float *room;                           /* (parts, room_floats): what a part's products need */
+    size_t room_floats;
     size_t first_logit;
     float *logits;
 } pass;
+
+static inline float *pass_room(const pass *s, uint32_t part) { return s->room + part * s->room_floats; }
 
 /* Panels [*p0, *p1) of all are this part's; so with heads. */
 static inline void share_panels(uint32_t all, uint32_t part, uint32_t parts, uint32_t *p0, uint32_t *p1)

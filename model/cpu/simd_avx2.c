@@ -12,7 +12,7 @@
 #define UNROLL _Pragma("GCC unroll 8")
 
 typedef __m256 vec;
-enum { WIDTH = 8, TILE_ROWS = 6 };
+enum { WIDTH = 8, TILE_ROWS = 6, ROW_PANELS = 1 };
 #define TILE_CASES TILE_CASE(1) TILE_CASE(2) TILE_CASE(3) TILE_CASE(4) TILE_CASE(5) TILE_CASE(6)
 
 INLINE vec v_zero(void) { return _mm256_setzero_ps(); }
@@ -59,11 +59,11 @@ INLINE vec v_q4_unit(const int v) { return _mm256_set1_ps(1.0f / (float)(1 << 4 
 #include "simd_matmul.h"
 #include "simd_scan.h"
 
-static void FN(conv)(const mixer_io *io) { conv_body(io); }
-static void FN(ssd)(const ssd_io *io) { ssd_body(io); }
-static void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
+void FN(conv)(const mixer_io *io) { conv_body(io); }
+void FN(ssd)(const ssd_io *io) { ssd_body(io); }
+void FN(rms_norm)(const float *x, const float *weight, size_t n, float eps, float *y)
 {
     rms_norm_body(x, weight, n, eps, y);
 }
 
-const kernels FN(kernels) = {"avx2", FN(matmul), FN(conv), FN(scan), FN(rms_norm), FN(ssd)};
+const kernels FN(kernels) = {"avx2", false, FN(matmul), FN(conv), FN(scan), FN(rms_norm), FN(ssd)};

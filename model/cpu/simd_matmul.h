@@ -1,6 +1,7 @@
 /* Tiles, unpacking and the one-row product over vectors of WIDTH floats. Included once for each instruction set, which
  * defines before it, besides the name FN(x) of a function:
  *   vec, WIDTH, TILE_ROWS           the vector, its floats, rows of the tallest tile
+ *   ROW_PANELS                      1 or 2: quantised panels whose sums and scales fit the registers
  *   v_zero, v_load, v_store, v_all(x), v_fma(a,b,c) = a b + c
  *   v_bf16(row, v)                  outputs [v WIDTH, ...) of one input's bfloat16 words
  *   v_q8(bytes, v)                  the same of 8-bit ones, as floats, without the scale
@@ -9,81 +10,12 @@
  *   v_halves(p)                     WIDTH f16 as floats
  * Vector lanes hold different outputs, so that WIDTH changes no bit. */
 
-enum { VECTORS = PANEL / WIDTH, TILE_VECTORS = 2, SCALES = GROUP * 2, Q8_GROUP = SCALES + GROUP * PANEL,
-       Q4_GROUP = SCALES + GROUP * PANEL / 2 };
+INLINE vec v_step(vec x, vec w, vec sum) { return v_fma(x, w, sum); }
 
-/* ---- rows x 2 vectors in registers ------------------------------------------------------------ */
-
-INLINE void FN(tile_of)(const float *w, size_t count, const float *x, size_t x_stride, float *sums, bool first,
-                        const int rows)
-{
-    for (size_t half = 0; half < PANEL; half += TILE_VECTORS * WIDTH) {
-        vec acc[TILE_ROWS][TILE_VECTORS];
-        UNROLL
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < TILE_VECTORS; v++)
-                acc[r][v] = first ? v_zero() : v_load(sums + r * PANEL + half + v * WIDTH);
-        const float *wk = w + half;
-        _Pragma("GCC unroll 4")
-        for (size_t k = 0; k < count; k++, wk += PANEL) {
-            vec w0 = v_load(wk), w1 = v_load(wk + WIDTH);
-            UNROLL
-            for (int r = 0; r < rows; r++) {
-                vec xk = v_all(x + (size_t)r * x_stride + k);
-                acc[r][0] = v_fma(xk, w0, acc[r][0]);
-                acc[r][1] = v_fma(xk, w1, acc[r][1]);
-            }
-        }
-        UNROLL
-        for (int r = 0; r < rows; r++)
-            for (int v = 0; v < TILE_VECTORS; v++) v_store(sums + r * PANEL + half + v * WIDTH, acc[r][v]);
-    }
-}
-
-#define TILE_CASE(n) case n: FN(tile_of)(w, count, x, x_stride, sums, first, n); break;
-
-static void FN(tile)(const float *w, size_t count, const float *x, size_t x_stride, float *sums, bool first,
-                     size_t rows)
-{
-    switch (rows) {
-    TILE_CASES
-    default: ASSERT(false);
-    }
-}
+#include "simd_tile.h"
+#include "simd_weights.h"
 
 /* ---- weights to floats ------------------------------------------------------------------------ */
-
-typedef struct { vec scale[VECTORS], offset[VECTORS]; } FN(scales);
-
-/* 4 bits stand for 0..15, of which 8 is zero: u s - 8 s, rounded once, is (u - 8) s. */
-INLINE void FN(scales_of)(const matrix_type type, const uint8_t *group, FN(scales) *s)
-{
-    for (int v = 0; v < VECTORS; v++) {
-        s->scale[v] = v_halves(group + 2 * v * WIDTH);
-        if (type == MATRIX_Q8) continue;
-        s->offset[v] = v_mul(s->scale[v], v_all(&(float){-8.0f}));
-        s->scale[v] = v_mul(s->scale[v], v_q4_unit(v));
-    }
-}
-
-/* Vector v of input k of a panel (MATRIX_F32, MATRIX_BF16). */
-INLINE vec FN(plain_weight)(const matrix_type type, const uint8_t *panel, size_t k, const int v)
-{
-    if (type == MATRIX_F32) return v_load((const float *)(const void *)(panel + k * PANEL * 4) + v * WIDTH);
-    return v_bf16(panel + k * PANEL * 2, v);
-}
-
-/* Input k of a group; parity is k % 2, known when compiled. */
-INLINE void FN(group_weights)(const matrix_type type, const uint8_t *group, size_t k, const int parity,
-                              const FN(scales) *s, vec out[VECTORS])
-{
-    if (type == MATRIX_Q8) {
-        for (int v = 0; v < VECTORS; v++) out[v] = v_mul(v_q8(group + SCALES + k * PANEL, v), s->scale[v]);
-        return;
-    }
-    words all = v_words(group + SCALES + k / 2 * PANEL, parity);
-    for (int v = 0; v < VECTORS; v++) out[v] = v_fma(v_q4(all, v), s->scale[v], s->offset[v]);
-}
 
 INLINE void FN(unpack_groups)(const matrix_type type, const uint8_t *panel, size_t k0, size_t k1, float *out)
 {
@@ -134,51 +66,71 @@ INLINE void FN(row_plain)(const matrix_type type, const matrix *m, uint32_t p, c
         for (int v = 0; v < VECTORS; v++) v_store(sums + i * PANEL + v * WIDTH, acc[i][v]);
 }
 
-INLINE void FN(group_products)(const matrix_type type, const uint8_t *group, const float *x, size_t count,
-                               vec acc[VECTORS])
+/* Groups at[i] of so many panels; count inputs. */
+INLINE void FN(group_products)(const matrix_type type, const uint8_t *const at[], const int panels, const float *x,
+                               size_t count, vec acc[][VECTORS])
 {
-    FN(scales) s;
+    FN(scales) s[ROW_PANELS];
     vec w[VECTORS];
-    FN(scales_of)(type, group, &s);
+    for (int i = 0; i < panels; i++) FN(scales_of)(type, at[i], &s[i]);
     size_t k = 0;
     _Pragma("GCC unroll 2")
     for (; k + 2 <= count; k += 2)
         for (int parity = 0; parity < 2; parity++) {
             vec xk = v_all(x + k + (size_t)parity);
-            FN(group_weights)(type, group, k + (size_t)parity, parity, &s, w);
-            for (int v = 0; v < VECTORS; v++) acc[v] = v_fma(xk, w[v], acc[v]);
+            UNROLL
+            for (int i = 0; i < panels; i++) {
+                FN(group_weights)(type, at[i], k + (size_t)parity, parity, &s[i], w);
+                for (int v = 0; v < VECTORS; v++) acc[i][v] = v_fma(xk, w[v], acc[i][v]);
+            }
         }
-    if (k == count) return;
-    FN(group_weights)(type, group, k, 0, &s, w);
-    for (int v = 0; v < VECTORS; v++) acc[v] = v_fma(v_all(x + k), w[v], acc[v]);
+    for (int i = 0; i < panels && k < count; i++) {
+        FN(group_weights)(type, at[i], k, 0, &s[i], w);
+        for (int v = 0; v < VECTORS; v++) acc[i][v] = v_fma(v_all(x + k), w[v], acc[i][v]);
+    }
 }
 
-INLINE void FN(row_groups)(const matrix_type type, const matrix *m, uint32_t p, const float *x, float *sums)
+INLINE void FN(row_groups)(const matrix_type type, const matrix *m, uint32_t p, const int panels, const float *x,
+                           float *sums)
 {
-    const uint8_t *group = panel_at(m, p);
-    vec acc[VECTORS];
-    for (int v = 0; v < VECTORS; v++) acc[v] = v_zero();
-    for (size_t k = 0; k < m->in; k += GROUP, group += type == MATRIX_Q8 ? Q8_GROUP : Q4_GROUP) {
-        /* A constant count unrolls. */
-        if (m->in - k >= GROUP) FN(group_products)(type, group, x + k, GROUP, acc);
-        else FN(group_products)(type, group, x + k, m->in - k, acc);
+    const uint8_t *at[ROW_PANELS];
+    vec acc[ROW_PANELS][VECTORS];
+    for (int i = 0; i < panels; i++) {
+        at[i] = panel_at(m, p + (uint32_t)i);
+        for (int v = 0; v < VECTORS; v++) acc[i][v] = v_zero();
     }
-    for (int v = 0; v < VECTORS; v++) v_store(sums + v * WIDTH, acc[v]);
+    for (size_t k = 0; k < m->in; k += GROUP) {
+        /* A constant count unrolls. */
+        if (m->in - k >= GROUP) FN(group_products)(type, at, panels, x + k, GROUP, acc);
+        else FN(group_products)(type, at, panels, x + k, m->in - k, acc);
+        for (int i = 0; i < panels; i++) at[i] += type == MATRIX_Q8 ? Q8_GROUP : Q4_GROUP;
+    }
+    for (int i = 0; i < panels; i++)
+        for (int v = 0; v < VECTORS; v++) v_store(sums + i * PANEL + v * WIDTH, acc[i][v]);
+}
+
+/* One or two panels, as many at once as there are registers for. */
+INLINE void FN(row_quantised)(const matrix_type type, const matrix *m, uint32_t p, uint32_t count, const float *x,
+                              float *sums)
+{
+    if (ROW_PANELS == 2 && count == 2) {
+        FN(row_groups)(type, m, p, ROW_PANELS, x, sums);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) FN(row_groups)(type, m, p + i, 1, x, sums + i * PANEL);
 }
 
 static void FN(row)(const matrix *m, uint32_t p, uint32_t count, const float *x, float *sums)
 {
-    for (uint32_t i = 0; i < count && (m->type == MATRIX_Q8 || m->type == MATRIX_Q4); i++) {
-        if (m->type == MATRIX_Q8) FN(row_groups)(MATRIX_Q8, m, p + i, x, sums + i * PANEL);
-        else FN(row_groups)(MATRIX_Q4, m, p + i, x, sums + i * PANEL);
-    }
+    if (m->type == MATRIX_Q8) FN(row_quantised)(MATRIX_Q8, m, p, count, x, sums);
+    if (m->type == MATRIX_Q4) FN(row_quantised)(MATRIX_Q4, m, p, count, x, sums);
     if (m->type == MATRIX_F32 && count == 1) FN(row_plain)(MATRIX_F32, m, p, 1, x, sums);
     if (m->type == MATRIX_F32 && count == 2) FN(row_plain)(MATRIX_F32, m, p, 2, x, sums);
     if (m->type == MATRIX_BF16 && count == 1) FN(row_plain)(MATRIX_BF16, m, p, 1, x, sums);
     if (m->type == MATRIX_BF16 && count == 2) FN(row_plain)(MATRIX_BF16, m, p, 2, x, sums);
 }
 
-static void FN(matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io)
+void FN(matmul)(const matrix *m, uint32_t p0, uint32_t p1, const matmul_io *io)
 {
     static const matmul_path PATH = {.tile = FN(tile), .tile_rows = TILE_ROWS, .unpack = FN(unpack), .row = FN(row)};
     matmul_body(m, p0, p1, io, &PATH);

@@ -43,7 +43,7 @@ INLINE void FN(scan_states)(const mixer_io *io, size_t t, size_t c, const float 
     for (int v = 0; v < SCAN_VECTORS; v++) v_store(y + v * WIDTH, sum[v]);
 }
 
-static void FN(scan)(const mixer_io *io)
+void FN(scan)(const mixer_io *io)
 {
     size_t c = io->d0;
     for (; c + SCAN_CHANNELS <= io->d1; c += SCAN_CHANNELS)

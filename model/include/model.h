@@ -15,12 +15,18 @@ typedef struct model model;
 typedef struct model_seq model_seq;
 
 /* What the large matrices are held in. As stored: F32 and F16 files as F32, BF16 as BF16, quantised ones as they are.
- * Q8, Q4: groups of 32 along the input with one scale each. Arithmetic is float32 throughout. */
+ * Q8, Q4: groups of 32 along the input with one scale each. Arithmetic is float32 throughout, but for bf16_products. */
 typedef enum { MODEL_AS_STORED, MODEL_F32, MODEL_BF16, MODEL_Q8, MODEL_Q4 } model_precision;
 const char *model_precision_name(model_precision p);      /* "stored", "f32", "bf16", "q8", "q4" */
 bool model_precision_parse(const char *name, model_precision *out);
 
-typedef struct { uint32_t threads; /* 0: 1 */ model_precision precision; } model_options;
+typedef struct {
+    uint32_t threads;                  /* 0: 1 */
+    model_precision precision;
+    /* Where the processor has AVX512-BF16, matrices not held as F32 are multiplied in bfloat16, inputs too, with F32 sums:
+     * prompts are read half as fast again. Bits are then others than elsewhere, of an accuracy of some 2e-2 of the largest logit. */
+    bool bf16_products;
+} model_options;
 
 typedef struct {
     const char *architecture;          /* "MambaForCausalLM" */

@@ -171,7 +171,13 @@ int lethe_bench_constraint(int argc, char **argv)
         size_t n = 0;
         while (n < 4 && strcmp(argv[i], names[n]) != 0) n++;
         if (n < 4) good = ++i < argc && number_of(argv[i], n == 0 ? 300 : 1, most[n], &values[n]);
-        else good = is_ok(file_read(argv[i], (size_t)64 << 20, &text));
+        else {
+            result r = file_read(argv[i], (size_t)64 << 20, &text);
+            if (is_ok(r)) continue;
+            fprintf(stderr, "lethe-bench constraint: %s\n", r.message);
+            buf_free(&text);
+            return 1;
+        }
     }
     if (!good || text.size < 10000) {
         fprintf(stderr, "usage: lethe-bench %s\nFILE: English text, 10 kB or more in all\n", LETHE_BENCH_CONSTRAINT_USAGE);

@@ -12,6 +12,7 @@
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2,fma")))
 #define AVX512 __attribute__((target("avx512f,avx2,fma")))
+#define AVX512BF16 __attribute__((target("avx512f,avx512bw,avx512bf16,avx2,fma")))
 #endif
 
 enum {
@@ -112,6 +113,19 @@ AVX512 static float peak_avx512(void)
     _mm512_storeu_ps(out, chain[0]);
     return out[0] + out[15];
 }
+
+AVX512BF16 static float peak_avx512bf16(void)
+{
+    __m512bh half = (__m512bh)_mm512_set1_epi16(0x3f00);
+    __m512 chain[PEAK_CHAINS];
+    for (int j = 0; j < PEAK_CHAINS; j++) chain[j] = _mm512_set1_ps((float)j);
+    for (int i = 0; i < PEAK_ROUNDS; i++)
+        for (int j = 0; j < PEAK_CHAINS; j++) chain[j] = _mm512_dpbf16_ps(chain[j], half, half);
+    for (int j = 1; j < PEAK_CHAINS; j++) chain[0] = _mm512_add_ps(chain[0], chain[j]);
+    float out[16];
+    _mm512_storeu_ps(out, chain[0]);
+    return out[0] + out[15];
+}
 #endif
 
 /* ---- all threads ------------------------------------------------------------------------------------- */
@@ -158,7 +172,12 @@ static void choose(limits *l, const char *kernel)
     l->read = read_portable;
     l->instruction = "none";
 #if defined(__x86_64__)
-    if (strstr(kernel, "avx512") != NULL) {
+    if (strcmp(kernel, "avx512bf16") == 0) {
+        l->read = read_avx512;
+        l->peak = peak_avx512bf16;
+        l->lanes = 32;
+        l->instruction = "AVX512-BF16 dot product";
+    } else if (strstr(kernel, "avx512") != NULL) {
         l->read = read_avx512;
         l->peak = peak_avx512;
         l->lanes = 16;

@@ -38,6 +38,14 @@ static model *open_model_as(uint32_t threads, model_precision precision)
     return m;
 }
 
+/* With bfloat16 products, where this processor has them. */
+static model *open_model_bf16(uint32_t threads, model_precision precision)
+{
+    model *m = NULL;
+    CHECK_OK(model_open(&m, folder, &(model_options){.threads = threads, .precision = precision, .bf16_products = true}));
+    return m;
+}
+
 static model *open_model(uint32_t threads) { return open_model_as(threads, MODEL_AS_STORED); }
 
 static model_seq *open_seq(const model *m)
@@ -158,21 +166,52 @@ static void run_schedule(const model *m, const float *want, uint64_t seed)
 }
 
 /* Mutant: reduction_depends_on_batch. */
-static void schedules_change_no_bit(void)
+static void check_schedules(model *open(uint32_t threads, model_precision precision))
 {
     uint32_t run = 0;
+    const char *kernel = "";
     for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) {
-        model *one = open_model_as(1, p);
+        model *one = open(1, p);
         float *want = baseline(one);
+        kernel = model_describe(one)->kernel;
         for (uint32_t threads = 1; threads <= 3; threads++) {
-            model *m = threads == 1 ? one : open_model_as(threads, p);
+            model *m = threads == 1 ? one : open(threads, p);
             for (uint32_t i = 0; i < schedules; i++, run++) run_schedule(m, want, 1000 * i + 10 * threads + p);
             if (m != one) model_close(&m);
         }
         mem_free(want);
         model_close(&one);
     }
-    printf("# %u random schedules\n", run);
+    printf("# %u random schedules, %s kernels\n", run, kernel);
+}
+
+static void schedules_change_no_bit(void)
+{
+    model *m = open_model_bf16(1, MODEL_BF16);
+    check_schedules(open_model_as);
+    if (strcmp(model_describe(m)->kernel, "avx512bf16") == 0) check_schedules(open_model_bf16);
+    else printf("# no bfloat16 products on this processor: not tried\n");
+    model_close(&m);
+}
+
+/* Their bits are others, and no state of theirs goes into a model without. */
+static void bf16_products_are_another_model(void)
+{
+    model *exact = open_model_as(1, MODEL_BF16), *m = open_model_bf16(1, MODEL_BF16), *f = open_model_bf16(1, MODEL_F32);
+    model *f32 = open_model_as(1, MODEL_F32);
+    model_seq *seq = open_seq(m), *to = open_seq(exact);
+    buf b;
+    buf_init(&b, 1 << 20);
+    bool own = strcmp(model_describe(m)->kernel, "avx512bf16") == 0;
+    CHECK((memcmp(model_describe(m)->identity, model_describe(exact)->identity, 32) != 0) == own);
+    CHECK(memcmp(model_describe(f)->identity, model_describe(f32)->identity, 32) == 0);
+    CHECK_OK(model_seq_snapshot(seq, &b));
+    if (own) CHECK_FAILS(model_seq_restore(to, buf_bytes(&b)), E_INVALID);
+    buf_free(&b);
+    model_seq_close(&seq);
+    model_seq_close(&to);
+    model *all[] = {exact, m, f, f32};
+    for (size_t i = 0; i < 4; i++) model_close(&all[i]);
 }
 
 /* What one precision wrote another does not go on with. Mutant: precisions_mixed. */
@@ -329,13 +368,13 @@ static void instruction_sets_agree(void)
     unsetenv("LETHE_KERNEL");
 }
 
-static void check_against_reference(const gen_config *c, model_precision precision, double most_error)
+static void check_against_reference(const gen_config *c, model_precision precision, bool products, double most_error)
 {
     enum { COUNT = 70 };
     char dir[256], path[512];
     CHECK(random_model_write(test_tmpdir(dir), c));
     model *m = NULL;
-    CHECK_OK(model_open(&m, dir, &(model_options){.precision = precision}));
+    CHECK_OK(model_open(&m, dir, &(model_options){.precision = precision, .bf16_products = products}));
     tensors *file = NULL;
     CHECK_OK(tensors_open(&file, dir));
     buf json;
@@ -357,7 +396,8 @@ static void check_against_reference(const gen_config *c, model_precision precisi
             most = fmax(most, fabs(want[i * VOCAB + j]));
         }
     }
-    printf("# engine (%s) against float64: %.3g\n", model_describe(m)->precision, difference / most);
+    printf("# engine (%s, %s) against float64: %.3g\n", model_describe(m)->precision, model_describe(m)->kernel,
+           difference / most);
     CHECK(most > 0.5 && difference / most <= most_error);
     buf_free(&json);
     mem_free(want);
@@ -372,7 +412,10 @@ static void check_against_reference(const gen_config *c, model_precision precisi
 static void check_precisions(const gen_config *c)
 {
     static const double MOST[] = {[MODEL_F32] = 1e-5, [MODEL_BF16] = 2e-2, [MODEL_Q8] = 5e-2, [MODEL_Q4] = 0.6};
-    for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) check_against_reference(c, p, MOST[p]);
+    for (model_precision p = MODEL_F32; p <= MODEL_Q4; p++) {
+        check_against_reference(c, p, false, MOST[p]);
+        check_against_reference(c, p, true, p == MODEL_BF16 ? 5e-2 : MOST[p]);
+    }
 }
 
 static void engine_matches_reference(void)
@@ -698,6 +741,7 @@ static void run_shared(const gen_config *c)
     printf("# %s\n", c->heads != 0 ? "Mamba-2" : "Mamba-1");
     RUN(describes_itself);
     RUN(schedules_change_no_bit);
+    RUN(bf16_products_are_another_model);
     RUN(precisions_are_kept_apart);
     RUN(quantised_folders_are_the_same);
     RUN(broken_scales);
