@@ -189,14 +189,11 @@ float half_to_float(uint16_t half)
     return x;
 }
 
-void tensors_release(const tensors *all, const tensor *t)
+/* All of them: reading a page may map others around it, behind as well as ahead. */
+void tensors_release(const tensors *t)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)t->data / page * page;
-    for (size_t i = 0; i < all->map_count; i++) {
-        uintptr_t map = (uintptr_t)all->maps[i].data;
-        if ((uintptr_t)t->data >= map && (uintptr_t)t->data < map + all->maps[i].size)
-            (void)madvise((void *)first, (uintptr_t)t->data + t->size_bytes - first, MADV_DONTNEED);
-    }
+    for (size_t i = 0; i < t->map_count; i++)
+        (void)madvise((void *)(uintptr_t)t->maps[i].data, t->maps[i].size, MADV_DONTNEED);
 }
 
 result tensor_to_f32(const tensor *t, float *out)

@@ -3,6 +3,7 @@
 #define LETHE_MODEL_ENGINE_H
 
 #include "config.h"
+#include "constraint.h"
 #include "cpu/kernels.h"
 #include "model.h"
 #include "pool.h"
@@ -45,6 +46,7 @@ struct model {
     model_info info;
     weights weights;
     tokenizer *tokenizer;
+    vocabulary *vocabulary;
     pool *pool;
     const kernels *kernels;
     size_t layer_floats;                   /* state of one layer: conv (K-1,C), then SSM: Mamba-1 (N,D),

@@ -56,6 +56,18 @@ static result open_weights(model *m, model_precision precision, const char *dir)
     return r;
 }
 
+/* The end of text and special tokens have no bytes in it: text that looks like one is read as text. */
+static void open_vocabulary(model *m)
+{
+    uint32_t count = m->config.vocab_size;
+    bytes *tokens = mem_alloc_array(count, sizeof *tokens);
+    for (uint32_t i = 0; i < count; i++)
+        if ((int64_t)i != m->config.eos_token && !tokenizer_is_special(m->tokenizer, i))
+            tokens[i] = tokenizer_token(m->tokenizer, i);
+    vocabulary_open(&m->vocabulary, tokens, count);
+    mem_free(tokens);
+}
+
 static const char *held_as(matrix_type type)
 {
     static const model_precision OF[] = {[MATRIX_F32] = MODEL_F32, [MATRIX_BF16] = MODEL_BF16, [MATRIX_Q8] = MODEL_Q8,
@@ -98,6 +110,7 @@ result model_open(model **out, const char *dir, const model_options *options)
         model_close(&m);
         return r;
     }
+    open_vocabulary(m);
     describe(m);
     *out = m;
     return OK;
@@ -109,6 +122,7 @@ void model_close(model **mp)
     if (m == NULL) return;
     pool_close(&m->pool);
     weights_free(&m->weights);
+    vocabulary_close(&m->vocabulary);
     tokenizer_close(&m->tokenizer);
     mem_free(m);
     *mp = NULL;
@@ -117,6 +131,8 @@ void model_close(model **mp)
 const model_info *model_describe(const model *m) { return &m->info; }
 
 const tokenizer *model_tokenizer(const model *m) { return m->tokenizer; }
+
+const vocabulary *model_vocabulary(const model *m) { return m->vocabulary; }
 
 double model_log_prob(const float *logits, uint32_t vocab_size, uint32_t token)
 {

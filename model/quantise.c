@@ -145,7 +145,7 @@ static result put_all(FILE *f, const tensors *file, model_precision precision, c
         const tensor *t = tensors_at(file, i);
         treatment to = treatment_of(t, precision);
         TRY(to == KEEP ? put(f, t->data, t->size_bytes) : put_matrix(f, t, to));
-        tensors_release(file, t);
+        tensors_release(file);
     }
     return fflush(f) == 0 && fsync(fileno(f)) == 0 ? OK : fail_errno("cannot write the weights");
 }

@@ -6,6 +6,9 @@
 #include "model.h"
 
 #include <math.h>
+#include <string.h>
+
+enum { BLOCK = 256 };                  /* ids whose weights are summed apart; even */
 
 typedef struct { float logit; uint32_t id; } candidate;
 
@@ -24,16 +27,23 @@ static double uniform(uint64_t seed, uint64_t counter)
     return (double)(bits >> 11) * 0x1p-53;
 }
 
+/* Two at a time: what the narrowest of the machines that this runs on does in one instruction. */
+typedef double pair __attribute__((vector_size(16)));
+typedef uint64_t pair_bits __attribute__((vector_size(16)));
+
 /* e^x for x <= 0, from additions and multiplications alone (no contraction): the same bits on every
- * IEEE machine. Taylor to r^13 for |r| <= ln2/2: rel <= 1e-15. */
-static double exp_fixed(double x)
+ * IEEE machine. Taylor to r^9 for |r| <= ln2/2: rel <= 1e-11. 0 below -700, and for NaN. */
+static pair exp_fixed(pair x)
 {
-    if (!(x > -700.0)) return 0.0;
-    double n = floor(x * 1.4426950408889634 + 0.5);
-    double r = (x - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
-    double p = 1.0;
-    for (int i = 13; i > 0; i--) p = 1.0 + p * r / i;
-    return ldexp(p, (int)n);
+    const double to_whole = 0x1.8p52;      /* added to a number, it leaves the nearest whole one in the low bits */
+    pair shifted = x * 1.4426950408889634 + to_whole, n = shifted - to_whole;
+    pair r = (x - n * 0.693145751953125) - n * 1.42860682030941723212e-6;
+    pair p = 1.0 / 40320 + r * (1.0 / 362880);
+    p = 1.0 / 720 + r * (1.0 / 5040 + r * p);
+    p = 1.0 / 24 + r * (1.0 / 120 + r * p);
+    p = 1.0 + r * (1.0 + r * (1.0 / 2 + r * (1.0 / 6 + r * p)));
+    pair_bits power = ((pair_bits)shifted << 52) + ((uint64_t)1023 << 52);
+    return (pair)((pair_bits)(p * (pair)power) & (pair_bits)(x > -700.0));
 }
 
 /* The largest logit's lowest id; NaN loses against everything. */
@@ -61,34 +71,63 @@ static void sift_down(candidate *heap, uint32_t n, uint32_t at)
     }
 }
 
-typedef struct { const float *logits; uint32_t n; double most, temperature; } scaled;
+typedef struct { const float *logits; uint32_t n; double most, per_degree; } scaled;
+
+/* What is exponentiated; NaN stays. */
+static double exponent_of(const scaled *s, float logit) { return ((double)logit - s->most) * s->per_degree; }
 
 static double weight_of(const scaled *s, float logit)
 {
-    return isnan(logit) ? 0.0 : exp_fixed(((double)logit - s->most) / s->temperature);
+    double x = exponent_of(s, logit);
+    return exp_fixed((pair){x, x})[0];
 }
 
-/* The id at which the running sum, in id order, passes u of the total. */
-static uint32_t draw_all(const scaled *s, double total, double u, uint32_t otherwise)
+/* Ids [first, first + count) of one block: their weights (padded with zeros to an even number) and those together. */
+static double block_weights(const scaled *s, uint32_t first, uint32_t count, double w[BLOCK])
 {
-    double sum = 0, want = u * total;
-    uint32_t last = otherwise;
-    for (uint32_t i = 0; i < s->n; i++) {
-        double w = weight_of(s, s->logits[i]);
-        if (w > 0) last = i;
-        sum += w;
-        if (w > 0 && sum > want) return i;
+    pair sum = {0, 0};
+    for (uint32_t i = 0; i < count; i += 2) {
+        pair x = {exponent_of(s, s->logits[first + i]),
+                  i + 1 < count ? exponent_of(s, s->logits[first + i + 1]) : -(double)INFINITY};
+        pair e = exp_fixed(x);
+        memcpy(w + i, &e, sizeof e);
+        sum += e;
     }
+    return sum[0] + sum[1];
+}
+
+static uint32_t block_size(const scaled *s, uint32_t first) { return s->n - first < BLOCK ? s->n - first : BLOCK; }
+
+/* The id at which the running sum, in id order, passes u of the total. sums: of each block. */
+static uint32_t draw_all(const scaled *s, const double *sums, double total, double u, uint32_t otherwise)
+{
+    double sum = 0, want = u * total, w[BLOCK];
+    uint32_t first = 0, last = otherwise;
+    for (; first < s->n; first += BLOCK) {
+        if (sum + sums[first / BLOCK] > want) break;
+        sum += sums[first / BLOCK];
+    }
+    if (first >= s->n) return otherwise;
+    uint32_t count = block_size(s, first);
+    (void)block_weights(s, first, count, w);
+    for (uint32_t i = 0; i < count; i++) {
+        if (w[i] > 0) last = first + i;
+        sum += w[i];
+        if (w[i] > 0 && sum > want) break;
+    }
+    mem_wipe(w, sizeof w);
     return last;
 }
 
-/* The same among the fewest most probable ids that hold top_p of the total; ties: lower id. */
+/* The same among the fewest most probable ids that hold top_p of the total; ties: lower id. Ids so improbable that all n
+ * of them would not make up the rest are left out from the start (e times less, for the rounding). */
 static uint32_t draw_nucleus(const scaled *s, double total, double top_p, double u)
 {
     candidate *heap = mem_alloc_array(s->n, sizeof *heap);
     uint32_t n = 0, taken = 0;
+    double least = fmax(log((1 - top_p) * total / s->n) - 1, -700.0);
     for (uint32_t i = 0; i < s->n; i++)
-        if (weight_of(s, s->logits[i]) > 0) heap[n++] = (candidate){s->logits[i], i};
+        if (exponent_of(s, s->logits[i]) > least) heap[n++] = (candidate){s->logits[i], i};
     ASSERT(n > 0);
     for (uint32_t i = n / 2; i-- > 0;) sift_down(heap, n, i);
     /* Popped candidates gather behind the shrinking heap, the best one last in the array. */
@@ -128,9 +167,13 @@ uint32_t sampler_next(sampler *s, const float *logits, uint32_t vocab_size)
     uint32_t top = best(logits, vocab_size);
     double temperature = (double)s->options.temperature, top_p = (double)s->options.top_p;
     if (!(temperature > 0) || !isfinite(logits[top])) return top;
-    scaled sc = {logits, vocab_size, (double)logits[top], temperature};
-    double total = 0;
-    for (uint32_t i = 0; i < vocab_size; i++) total += weight_of(&sc, logits[i]);
-    if (top_p > 0 && top_p < 1) return draw_nucleus(&sc, total, top_p, u);
-    return draw_all(&sc, total, u, top);
+    scaled sc = {logits, vocab_size, (double)logits[top], 1 / temperature};
+    double total = 0, w[BLOCK], *sums = mem_alloc_array(vocab_size / BLOCK + 1, sizeof *sums);
+    for (uint32_t first = 0; first < vocab_size; first += BLOCK)
+        total += sums[first / BLOCK] = block_weights(&sc, first, block_size(&sc, first), w);
+    uint32_t drawn = top_p > 0 && top_p < 1 ? draw_nucleus(&sc, total, top_p, u) : draw_all(&sc, sums, total, u, top);
+    mem_wipe(w, sizeof w);
+    mem_wipe(sums, (vocab_size / BLOCK + 1) * sizeof *sums);
+    mem_free(sums);
+    return drawn;
 }

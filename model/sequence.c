@@ -46,6 +46,14 @@ static result check_ids(const model *m, const uint32_t *tokens, size_t count)
     return OK;
 }
 
+static void check_seqs(const model *m, model_seq *const *seqs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(seqs[i]->model == m);
+        for (size_t j = 0; j < i; j++) ASSERT(seqs[i] != seqs[j]);
+    }
+}
+
 typedef struct { float *floats; void *memory; size_t count; } scratch;
 
 static scratch scratch_open(const model *m, size_t tokens)
@@ -91,14 +99,37 @@ result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float
     return r;
 }
 
+result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs, const uint32_t *tokens,
+                           size_t count, float *logits)
+{
+    size_t read = prompt->count, rows = read + count;
+    ASSERT(read >= 1 && rows <= MODEL_CHUNK && prompt->seq->model == m);
+    TRY(check_ids(m, prompt->tokens, read));
+    TRY(check_ids(m, tokens, count));
+    check_seqs(m, seqs, count);
+    uint32_t ids[MODEL_CHUNK];
+    segment g[MODEL_CHUNK] = {{.state = prompt->seq->state, .row = 0, .rows = read}};
+    memcpy(ids, prompt->tokens, read * sizeof *ids);
+    if (count > 0) memcpy(ids + read, tokens, count * sizeof *ids);
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(seqs[i] != prompt->seq);
+        g[1 + i] = (segment){.state = seqs[i]->state, .row = read + i, .rows = 1};
+    }
+    scratch s = scratch_open(m, rows);
+    mamba_forward(m, g, 1 + count, ids, rows, prompt->wants_logits ? read - 1 : read,
+                  prompt->wants_logits ? logits : logits + m->config.vocab_size, s.floats);
+    scratch_close(&s);
+    mem_wipe(ids, sizeof ids);
+    prompt->seq->length += read;
+    for (size_t i = 0; i < count; i++) seqs[i]->length++;
+    return OK;
+}
+
 result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens, size_t count,
                     float *logits)
 {
     TRY(check_ids(m, tokens, count));
-    for (size_t i = 0; i < count; i++) {
-        ASSERT(seqs[i]->model == m);
-        for (size_t j = 0; j < i; j++) ASSERT(seqs[i] != seqs[j]);
-    }
+    check_seqs(m, seqs, count);
     scratch s = scratch_open(m, count);
     for (size_t at = 0; at < count; at += MODEL_CHUNK) {
         segment g[MODEL_CHUNK];

@@ -87,6 +87,13 @@ int64_t tokenizer_find(const tokenizer *t, const char *token)
     return tokenizer_lookup(t, bytes_str(token));
 }
 
+bool tokenizer_is_special(const tokenizer *t, uint32_t id)
+{
+    for (size_t i = 0; i < t->added_count; i++)
+        if (t->added[i].id == id) return t->added[i].special;
+    return false;
+}
+
 /* ---- encode --------------------------------------------------------------------------------- */
 typedef struct {
     const tokenizer *t;

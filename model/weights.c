@@ -1,7 +1,7 @@
 /* Weights: out of the file's tensors (F32, F16, BF16) into float32, packed for the kernels.
  *
- * A matrix is converted 32 rows at a time, so that opening a model needs little more than the
- * packed weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
+ * A matrix is converted 32 rows at a time and the file's pages go as they are read, so that opening a model needs little
+ * more than the packed weights. The identity hashes each tensor's raw bytes with its name, type and shape. */
 #include "loader.h"
 #include "mutant.h"
 #include "seal.h"
@@ -9,6 +9,8 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { IDENTITY_PIECE = 1 << 20 };
 
 #define LOG2_E 1.4426950408889634
 
@@ -93,10 +95,10 @@ static result pack_matrix(const loader *l, const tensor *t, matrix_use use, size
         tensor part = tensor_rows(t, first + p, n);
         TRY_TO(r, tensor_to_f32(&part, rows), out);
         panel_pack(m->type, rows, n, in, packed + p / PANEL * size);
+        tensors_release(l->file);
     }
 out:
     mem_free(rows);
-    tensors_release(l->file, t);
     return r;
 }
 
@@ -139,10 +141,10 @@ static result load_quantised(const loader *l, const char *name, const tensor *t,
         for (size_t i = 0; i < n; i++) quantised_row(t, first + p + i, in, q + i * in);
         memcpy(scales, scale->data + (first + p) * groups * sizeof *scales, n * groups * sizeof *scales);
         panel_pack_quantised(m->type, q, scales, n, in, packed + p / PANEL * size);
+        tensors_release(l->file);
     }
     mem_free(q);
     mem_free(scales);
-    tensors_release(l->file, t);
     return OK;
 }
 
@@ -270,6 +272,18 @@ static result load_all(const loader *l)
     return load_matrix(l, "lm_head.weight", LARGE, c->vocab_size, c->d_model, &l->w->head);
 }
 
+/* Appends the hashes of a tensor's bytes, piece by piece. */
+static void identify_data(const tensors *file, const tensor *t, buf *all)
+{
+    uint8_t hash[32];
+    for (size_t at = 0; at < t->size_bytes; at += IDENTITY_PIECE) {
+        size_t size = t->size_bytes - at < IDENTITY_PIECE ? t->size_bytes - at : IDENTITY_PIECE;
+        hash_plain("lethe-model-tensor", bytes_of(t->data + at, size), hash);
+        buf_append(all, hash, sizeof hash);
+        tensors_release(file);
+    }
+}
+
 static result identify(weights *w, const tensors *file, model_precision precision, bytes config_json)
 {
     buf all;
@@ -286,9 +300,7 @@ static result identify(weights *w, const tensors *file, model_precision precisio
         buf_append_u32(&all, (uint32_t)t->type);
         buf_append_u32(&all, t->rank);
         for (uint32_t d = 0; d < t->rank; d++) buf_append_u64(&all, t->shape[d]);
-        hash_plain("lethe-model-tensor", bytes_of(t->data, t->size_bytes), hash);
-        buf_append(&all, hash, sizeof hash);
-        tensors_release(file, t);
+        identify_data(file, t, &all);
     }
     result r = buf_check(&all);
     if (is_ok(r)) hash_plain("lethe-model", buf_bytes(&all), w->identity);

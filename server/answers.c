@@ -158,11 +158,11 @@ static result final_frame(request *q, Lethe__V1__AskFinal *final, const ifc_labe
     return r;
 }
 
-static result citation_add(request *q, Lethe__V1__AskFinal *final, const passages *read, size_t index,
-                           uint64_t start, uint64_t end)
+static result citation_make(request *q, const passages *read, size_t index, uint64_t start, uint64_t end,
+                            Lethe__V1__Citation **out)
 {
     const retrieval_hit *hit = &read->hits[index];
-    Lethe__V1__Citation *c = arena_alloc(q->mem, sizeof *c);
+    Lethe__V1__Citation *c = *out = arena_alloc(q->mem, sizeof *c);
     if (c == NULL) return arena_check(q->mem);
     lethe__v1__citation__init(c);
     c->document = request_id(q, hit->document);
@@ -171,8 +171,13 @@ static result citation_add(request *q, Lethe__V1__AskFinal *final, const passage
     c->end = end;
     c->score = hit->score;
     c->path = read->paths[index];
-    final->citations[final->n_citations++] = c;
     return OK;
+}
+
+static result citation_add(request *q, Lethe__V1__AskFinal *final, const passages *read, size_t index,
+                           uint64_t start, uint64_t end)
+{
+    return citation_make(q, read, index, start, end, &final->citations[final->n_citations++]);
 }
 
 /* ---- Ask ------------------------------------------------------------------------------------------------------ */
@@ -207,12 +212,71 @@ static result answer_extractive(request *q, const Lethe__V1__AskRequest *m, cons
     session_extract_answer found;
     TRY(session_extract(q->h->stores, &q->scope, m->question, read->hits, read->count, q->mem,
                         &found));
+    *answer = found.answer;
+    TRY(emit_piece(q, found.answer));
     if (!found.supported) return OK;
     final->mode = (char *)"extractive";
     final->end_reason = (char *)"stop";
-    TRY(citation_add(q, final, read, found.hit, found.start, found.end));
-    *answer = found.answer;
-    return emit_piece(q, found.answer);
+    return citation_add(q, final, read, found.hit, found.start, found.end);
+}
+
+/* Nothing was read: what is said says nothing of anybody's documents. */
+static result answer_none(request *q, const ifc_labeled **answer)
+{
+    ifc_label *open = arena_alloc(q->mem, sizeof *open);
+    if (open == NULL) return arena_check(q->mem);
+    ifc_label_public(open);
+    *answer = ifc_labeled_make(q->mem, open, bytes_str(SESSION_NOT_FOUND));
+    return *answer ? emit_piece(q, *answer) : arena_check(q->mem);
+}
+
+static result spans_cite(request *q, const passages *read, const session_span *spans, size_t count,
+                         Lethe__V1__Citation ***out, size_t *out_count)
+{
+    *out = arena_alloc_array(q->mem, count + 1, sizeof **out);
+    if (*out == NULL) return arena_check(q->mem);
+    for (*out_count = 0; *out_count < count; (*out_count)++) {
+        const session_span *s = &spans[*out_count];
+        TRY(citation_make(q, read, s->hit, s->start, s->end, &(*out)[*out_count]));
+    }
+    return OK;
+}
+
+static result reading_make(request *q, const passages *read, const session_reading *from, const uint8_t *texts,
+                           Lethe__V1__Reading **out)
+{
+    Lethe__V1__Reading *to = *out = arena_alloc(q->mem, sizeof *to);
+    if (to == NULL) return arena_check(q->mem);
+    lethe__v1__reading__init(to);
+    to->text = arena_strndup(q->mem, (const char *)texts + from->text_at, from->text_size);
+    if (to->text == NULL) return arena_check(q->mem);
+    to->log_likelihood = from->likelihood;
+    to->agrees = from->agrees;
+    to->contradicts = from->contradicts;
+    return spans_cite(q, read, from->spans, from->span_count, &to->spans, &to->n_spans);
+}
+
+/* What a grounded answer rests on, through the gate and into the final frame. */
+static result grounding_fill(request *q, const passages *read, const ifc_labeled *labeled, Lethe__V1__AskFinal *final)
+{
+    session_grounding *g = arena_alloc(q->mem, sizeof *g);
+    if (g == NULL) return arena_check(q->mem);
+    buf raw;
+    buf_init(&raw, 64 << 20);
+    result r = ifc_gate_release(q->context, labeled, &raw);
+    if (is_ok(r)) r = buf_check(&raw);
+    if (is_ok(r)) memcpy(g, raw.data, sizeof *g);
+    if (is_ok(r)) r = spans_cite(q, read, g->spans, g->span_count, &final->citations, &final->n_citations);
+    final->readings = arena_alloc_array(q->mem, g->reading_count + 1, sizeof *final->readings);
+    if (is_ok(r) && final->readings == NULL) r = arena_check(q->mem);
+    for (size_t i = 0; is_ok(r) && i < g->reading_count; i++)
+        if (g->readings[i].span_count > 0)
+            r = reading_make(q, read, &g->readings[i], raw.data, &final->readings[final->n_readings++]);
+    final->confidence = g->confidence;
+    final->log_likelihood = g->likelihood;
+    final->log_likelihood_none = g->nothing;
+    buf_free(&raw);
+    return r;
 }
 
 static result answer_generative(request *q, const Lethe__V1__AskRequest *m, const passages *read,
@@ -220,9 +284,10 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
                                 const ifc_labeled **answer)
 {
     house *h = q->h;
-    /* A token has at least a byte; the question is read once or twice, by the order. */
-    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + m->max_tokens +
-                    2 * strlen(m->question);
+    /* A token has at least a byte; the question is read once or twice, by the order. A grounded answer is the best of
+     * one from all passages and one from each. */
+    uint64_t written = m->free_text ? m->max_tokens : (uint64_t)m->max_tokens * (read->count + 1);
+    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + written + 2 * strlen(m->question);
     TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
     const session_request s = {
         .context = q->context,
@@ -237,6 +302,8 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
         .sampling = {m->temperature, m->top_p, m->seed},
         .stop = (const char *const *)m->stop,
         .stop_count = m->n_stop,
+        .free_text = m->free_text,
+        .not_found_percent = h->settings.not_found_percent,
         .emit = emit_piece,
         .emit_ctx = q,
     };
@@ -245,13 +312,14 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
     log_event(LOG_INFO, "answer", LOG_TEXT("status", error_code_name(r.code)),
               LOG_NUMBER("tokens", out.output_tokens));
     TRY(r);
-    final->mode = (char *)"generative";
     final->end_reason = (char *)out.end_reason;
     final->usage->input_tokens = out.input_tokens;
     final->usage->output_tokens = out.output_tokens;
-    for (size_t i = 0; i < read->count; i++)
-        TRY(citation_add(q, final, read, i, read->hits[i].start, read->hits[i].end));
     *answer = out.answer;
+    if (out.grounding) TRY(grounding_fill(q, read, out.grounding, final));
+    for (size_t i = 0; out.grounding == NULL && i < read->count; i++)
+        TRY(citation_add(q, final, read, i, read->hits[i].start, read->hits[i].end));
+    if (out.grounding == NULL || final->n_citations > 0) final->mode = (char *)"generative";
     return OK;
 }
 
@@ -276,6 +344,8 @@ static result ask_admitted(request *q, Lethe__V1__AskRequest *m, bool repeats)
         TRY(answer_generative(q, m, &read, figures.generation, &final, &answer));
     else if (read.count > 0)
         TRY(answer_extractive(q, m, &read, &final, &answer));
+    else
+        TRY(answer_none(q, &answer));
     return final_frame(q, &final, answer);
 }
 

@@ -18,7 +18,7 @@ static const char USAGE[] =
     "  ls | get DOC | share DOC WHO | unshare DOC WHO\n"
     "  search TEXT [-k N] [--mode hybrid|dense|lexical] [--audience group:NAME]\n"
     "  ask TEXT [--audience group:NAME] [--passages N] [--repeats N] [--seed N] [--max-tokens N]\n"
-    "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]\n"
+    "           [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first] [--free]\n"
     "  erase doc ID | erase user NAME | erase tenant NAME [--receipt FILE]\n"
     "  erase subject TEXT [--yes] [--include-similar] [--receipt FILE]   without --yes: shows, then asks\n"
     "  tombstones [off|flag|refuse] [--owner group:NAME] what erased documents leave, to tell when they come back\n"
@@ -160,7 +160,7 @@ typedef struct { const char *name; size_t offset; char kind; } flag;   /* s text
 #define FLAG(name, field, kind) {name, offsetof(cli, field), kind}
 static const flag flags[] = {
     FLAG("--json", json, 'b'), FLAG("--replace", replace, 'b'), FLAG("--yes", yes, 'b'),
-    FLAG("--include-similar", include_similar, 'b'),
+    FLAG("--include-similar", include_similar, 'b'), FLAG("--free", free_text, 'b'),
     FLAG("--plaintext", plaintext, 'b'), FLAG("--server", server, 's'), FLAG("--ca", ca, 's'),
     FLAG("--token-file", token_file, 's'), FLAG("--owner", owner, 's'),
     FLAG("--audience", audience, 's'), FLAG("--receipt", receipt, 's'), FLAG("--key", key, 's'),

@@ -18,7 +18,7 @@ typedef struct {
     const char *verb;
     const char **args;                       /* positional, after the verb */
     int arg_count;
-    bool json, replace, yes, plaintext, include_similar;
+    bool json, replace, yes, plaintext, include_similar, free_text;
     const char *server, *ca, *token_file, *owner, *audience, *receipt, *opening, *key, *data, *root, *tenant,
         *order, *mode, *media_type, *stop, *report, *log, *config;
     const char *share[CLI_SHARES_MAX];

@@ -62,7 +62,7 @@ static int ask_request(const cli *c, Lethe__V1__AskRequest *m)
 {
     static const char words[] =
         "ask TEXT [--audience group:NAME] [--passages N] [--repeats N] [--seed N] [--max-tokens N]\n"
-        "  [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first]";
+        "  [--temperature T] [--top-p P] [--stop TEXT] [--order passages-first|question-first] [--free]";
     if (!cli_args(c, 1)) return cli_usage(words);
     m->question = (char *)c->args[0];
     if (c->audience) m->audience = (char *)c->audience;
@@ -72,6 +72,7 @@ static int ask_request(const cli *c, Lethe__V1__AskRequest *m)
     m->max_tokens = (uint32_t)c->max_tokens;
     m->temperature = (float)c->temperature;
     m->top_p = (float)c->top_p;
+    m->free_text = c->free_text;
     if (c->stop) {
         m->n_stop = 1;
         m->stop = (char **)&c->stop;
@@ -85,44 +86,92 @@ static int ask_request(const cli *c, Lethe__V1__AskRequest *m)
     return CLI_DONE;
 }
 
+static void citations_json(Lethe__V1__Citation *const *cites, size_t count, cJSON *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "document", cites[i]->document);
+        cJSON_AddNumberToObject(item, "chunk", cites[i]->chunk);
+        cJSON_AddNumberToObject(item, "start", (double)cites[i]->start);
+        cJSON_AddNumberToObject(item, "end", (double)cites[i]->end);
+        cJSON_AddNumberToObject(item, "score", (double)cites[i]->score);
+        cJSON_AddStringToObject(item, "path", cites[i]->path);
+        cJSON_AddItemToArray(out, item);
+    }
+}
+
+/* Of a generator's grounded answer: what each passage says, and what the generator makes of it. */
+static void readings_json(const Lethe__V1__AskFinal *f, cJSON *o)
+{
+    cJSON_AddNumberToObject(o, "confidence", f->confidence);
+    cJSON_AddNumberToObject(o, "log_likelihood", f->log_likelihood);
+    cJSON_AddNumberToObject(o, "log_likelihood_none", f->log_likelihood_none);
+    cJSON *readings = cJSON_AddArrayToObject(o, "readings");
+    for (size_t i = 0; i < f->n_readings; i++) {
+        const Lethe__V1__Reading *r = f->readings[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "text", r->text);
+        citations_json(r->spans, r->n_spans, cJSON_AddArrayToObject(item, "spans"));
+        cJSON_AddNumberToObject(item, "log_likelihood", r->log_likelihood);
+        cJSON_AddBoolToObject(item, "agrees", r->agrees);
+        cJSON_AddBoolToObject(item, "contradicts", r->contradicts);
+        cJSON_AddItemToArray(readings, item);
+    }
+}
+
 static void answer_json(const Lethe__V1__AskFinal *f)
 {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "answer", f->answer);
     cJSON_AddStringToObject(o, "mode", f->mode);
-    cJSON *citations = cJSON_AddArrayToObject(o, "citations");
-    for (size_t i = 0; i < f->n_citations; i++) {
-        const Lethe__V1__Citation *cite = f->citations[i];
-        cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "document", cite->document);
-        cJSON_AddNumberToObject(item, "chunk", cite->chunk);
-        cJSON_AddNumberToObject(item, "start", (double)cite->start);
-        cJSON_AddNumberToObject(item, "end", (double)cite->end);
-        cJSON_AddNumberToObject(item, "score", (double)cite->score);
-        cJSON_AddStringToObject(item, "path", cite->path);
-        cJSON_AddItemToArray(citations, item);
-    }
+    citations_json(f->citations, f->n_citations, cJSON_AddArrayToObject(o, "citations"));
     cJSON_AddStringToObject(o, "label", f->label);
     cJSON *usage = cJSON_AddObjectToObject(o, "usage");
     cJSON_AddNumberToObject(usage, "input_tokens", f->usage ? (double)f->usage->input_tokens : 0);
     cJSON_AddNumberToObject(usage, "output_tokens", f->usage ? (double)f->usage->output_tokens : 0);
     cJSON_AddStringToObject(o, "end_reason", f->end_reason);
+    if (f->n_readings > 0) readings_json(f, o);
     if (f->notice[0]) cJSON_AddStringToObject(o, "notice", f->notice);
     cli_print_json(o);
 }
 
+static void citation_print(const char *before, const Lethe__V1__Citation *c)
+{
+    printf("%s%s  %s  bytes %llu to %llu\n", before, c->path, c->document, (unsigned long long)c->start,
+           (unsigned long long)c->end);
+}
+
+/* Passages that contradict the answer, each with what it says instead. */
+static void contradictions_print(const Lethe__V1__AskFinal *f)
+{
+    bool any = false;
+    for (size_t i = 0; i < f->n_readings; i++) {
+        const Lethe__V1__Reading *r = f->readings[i];
+        if (!r->contradicts) continue;
+        if (!any) puts("other passages say otherwise:");
+        any = true;
+        printf("    %s\n", r->text);
+        for (size_t k = 0; k < r->n_spans; k++) citation_print("        ", r->spans[k]);
+    }
+}
+
+/* Behind the answer's text. */
 static void answer_print(const Lethe__V1__AskFinal *f)
 {
     if (f->notice[0]) fprintf(stderr, "note  the question: %s\n", f->notice);
     if (strcmp(f->mode, "none") == 0) {
-        puts("not found in the documents you can read");
+        puts("");
         return;
     }
-    printf("\n\n(%s; label %s)\n", f->mode, f->label);
-    for (size_t i = 0; i < f->n_citations; i++)
-        printf("[%zu] %s  %s  bytes %llu to %llu\n", i + 1, f->citations[i]->path,
-               f->citations[i]->document, (unsigned long long)f->citations[i]->start,
-               (unsigned long long)f->citations[i]->end);
+    printf("\n\n(%s; label %s", f->mode, f->label);
+    if (f->n_readings > 0) printf("; confidence %.2f", f->confidence);
+    puts(")");
+    for (size_t i = 0; i < f->n_citations; i++) {
+        char number[32];
+        snprintf(number, sizeof number, "[%zu] ", i + 1);
+        citation_print(number, f->citations[i]);
+    }
+    contradictions_print(f);
 }
 
 /* Prints pieces as they come; the final frame closes. */

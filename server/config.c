@@ -65,7 +65,7 @@ static const setting settings[] = {
     U64("quota_bytes", quota.bytes_max, 0, 1024 * GIB, 4 * GIB, "bytes of text of one owner"),
     U32("quota_requests_per_second", quota.requests_per_second, 0, 1000000, 100,
         "calls a second of one principal"),
-    U32("quota_concurrent_answers", quota.concurrent_answers_max, 0, 10000, 4,
+    U32("quota_concurrent_answers", quota.concurrent_answers_max, 0, 10000, 16,
         "answers at once of one principal"),
     U32("quota_concurrent_calls", quota.concurrent_calls_max, 0, 10000, 32,
         "calls at once of one principal"),
@@ -78,7 +78,17 @@ static const setting settings[] = {
     U32("tokens_max", tokens_max, 1, 65536, 1024, "most that a request may ask for"),
     U32("context_tokens_max", context_tokens_max, 16, 1u << 20, 950,
         "tokens of passages in one reading"),
+    U32("not_found_percent", not_found_percent, 0, 1000000, 100,
+        "weight of no answer's likelihood against the best answer's, in percent; 0: there is always an answer"),
     U32("batch_max", batch_max, 1, 64, 16, "sequences in one decoding step"),
+    U32("sequences_max", sequences_max, 1, 4096, 64,
+        "answers in the engine at once, all principals together, a state each, and 8 more while a grounded one is "
+        "written; more wait"),
+    U32("share_sequences", share_sequences, 1, 4096, 4, "of those, one principal's at most"),
+    U32("share_waiting", share_waiting, 0, 10000, 12, "answers of one principal that wait for one of these"),
+    U32("chunk_tokens", chunk_tokens, 8, 128, 128, "of a prompt, read at once while nobody writes"),
+    U32("chunk_hold_percent", chunk_hold_percent, 1, 10000, 100,
+        "how much longer a prompt that is read makes a decoding step of others; 8 tokens at least"),
     U32("model_threads", model_threads, 1, 256, 2, "threads of the engine"),
     U64("state_cache_bytes", state_cache_bytes, 0, 64 * GIB, 64 * MIB,
         "cached states of one principal; 0: off"),
@@ -219,6 +229,8 @@ result config_finish(config *c)
     if (b > 0 && c->backup_dir[0] != '/') return fail(E_INVALID, "backup_dir: an absolute path");
     if (within(c->backup_dir, c->data) || within(c->backup_dir, c->root))
         return fail(E_INVALID, "backup_dir: must lie outside the data folder and the root folder");
+    if (c->share_sequences > c->sequences_max)
+        return fail(E_INVALID, "share_sequences: more than sequences_max, which all principals have together");
     if (c->passages_default > c->passages_max || c->tokens_default > c->tokens_max)
         return fail(E_INVALID, "passages_default and tokens_default must not exceed their maxima");
     return OK;

@@ -29,6 +29,8 @@ typedef struct {
     uint32_t passages_default, passages_max, repeats_default;
     uint32_t tokens_default, tokens_max, context_tokens_max;
     uint32_t batch_max, model_threads;
+    uint32_t not_found_percent;            /* as in grounded.h */
+    uint32_t sequences_max, share_sequences, share_waiting, chunk_tokens, chunk_hold_percent;
     uint64_t state_cache_bytes;            /* per principal; 0: off */
     uint32_t log_level;                    /* 0 debug .. 3 error */
 } config;

@@ -5,7 +5,7 @@
 
 enum { SENTENCES_MAX = 512, WORDS_MAX = 64, WINDOW_BEFORE = 2 };
 
-/* Chosen on validation questions (qa-dev), with tests/bench/eval_answers.py. */
+/* Chosen on validation questions (qa-dev), with tests/bench/lethe_eval.py. */
 static const float WEIGHT_SELF = 1.0f, WEIGHT_WINDOW = 0.8f, WEIGHT_SIMILARITY = 0.5f,
                    WEIGHT_PASSAGE = 0.3f, WEIGHT_KIND = 0.35f;
 

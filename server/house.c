@@ -280,7 +280,10 @@ static result generator_open(house *h)
     bool known = model_precision_parse(h->settings.model_precision, &options.precision);
     ASSERT(known);                         /* config_finish saw to it */
     TRY(model_open(&h->generator, h->settings.model, &options));
-    TRY(scheduler_open(&h->steps, h->generator, h->settings.batch_max));
+    const config *c = &h->settings;
+    const scheduler_limits limits = {c->batch_max, c->sequences_max, c->share_sequences, c->share_waiting,
+                                     c->chunk_tokens, c->chunk_hold_percent};
+    TRY(scheduler_open(&h->steps, h->generator, &limits));
     if (h->settings.state_cache_bytes > 0)
         state_cache_open(&h->states, h->settings.state_cache_bytes);
     return OK;

@@ -11,24 +11,25 @@ static result encode(const tokenizer *t, bytes text, arena *a, ids *out)
 
 /* One copy of the context: each passage on its own lines, cut to the token limit. */
 static result context_encode(const tokenizer *t, const bytes *passages, size_t count, uint32_t limit,
-                             arena *a, ids *out, bool *truncated)
+                             arena *a, ids *out, prompt *p)
 {
     out->ids = arena_alloc_array(a, limit, sizeof *out->ids);
     out->count = 0;
-    *truncated = false;
     if (out->ids == NULL) return arena_check(a);
     ids gap;
     TRY(encode(t, bytes_str("\n\n"), a, &gap));
-    for (size_t i = 0; i < count && !*truncated; i++) {
+    for (size_t i = 0; i < count && !p->truncated; i++) {
         ids passage;
+        size_t before = out->count;
         TRY(encode(t, passages[i], a, &passage));
         const ids parts[] = {passage, gap};
-        for (size_t p = 0; p < 2; p++) {
-            size_t n = parts[p].count, room = limit - out->count;
-            if (n > room) { n = room; *truncated = true; }
-            if (n) memcpy(out->ids + out->count, parts[p].ids, n * sizeof *out->ids);
+        for (size_t k = 0; k < 2; k++) {
+            size_t n = parts[k].count, room = limit - out->count;
+            if (n > room) { n = room; p->truncated = true; }
+            if (n) memcpy(out->ids + out->count, parts[k].ids, n * sizeof *out->ids);
             out->count += n;
         }
+        if (out->count > before) p->passage_count = i + 1;
     }
     return OK;
 }
@@ -39,8 +40,7 @@ result prompt_build(const tokenizer *t, const bytes *passages, size_t passage_co
     ASSERT(options->repeats >= 1 && options->repeats <= PROMPT_REPEATS_MAX);
     memset(out, 0, sizeof *out);
     ids context, before, text, cue;
-    TRY(context_encode(t, passages, passage_count, options->context_tokens_max, a, &context,
-                       &out->truncated));
+    TRY(context_encode(t, passages, passage_count, options->context_tokens_max, a, &context, out));
     TRY(encode(t, bytes_str("Question: "), a, &before));
     TRY(encode(t, question, a, &text));
     TRY(encode(t, bytes_str("\nAnswer:"), a, &cue));

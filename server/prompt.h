@@ -23,6 +23,7 @@ typedef struct {
     size_t count;
     size_t prefix_count;              /* passages first: tokens before the question; else 0 */
     size_t context_count;             /* tokens of one copy */
+    size_t passage_count;             /* passages of which there is a token, the first ones */
     bool truncated;
 } prompt;
 

@@ -50,6 +50,8 @@ const char *rpc_call_metadata(const rpc_call *call, const char *key);
 /* Next message into out (cleared first). *end: the client has half-closed, out is empty. E_CANCELLED,
  * E_DEADLINE, E_EXHAUSTED (larger than the limit). */
 MUST_USE result rpc_call_receive(rpc_call *call, buf *out, bool *end);
+/* Copies the message and sends it; waits only for the message before. So an error may be that one's; the last one's becomes
+ * the call's status. */
 MUST_USE result rpc_call_send(rpc_call *call, bytes message);
 /* Set by the client's cancel, its deadline, or rpc_server_cancel / stop. Cheap: ask at each step. */
 bool rpc_call_cancelled(const rpc_call *call);

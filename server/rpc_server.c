@@ -1,7 +1,8 @@
 /* The server's side: one completion queue, drained by EVENT_THREADS. A request slot is an rpc_call posted with
  * grpc_server_request_call; when it fills, another is posted, the end-of-call notice (RECV_CLOSE) is
  * asked for first of all, and the call goes to a thread of the pool or is refused at once. Handlers
- * post one operation at a time and sleep on the call's condition variable until its tag comes back.
+ * post a receive and sleep on the call's condition variable until its tag comes back; a send is on its way while they go on,
+ * until the next.
  * A call is freed when its last reference goes: the handler's, the close tag's, the status tag's.
  *
  * Locks: server->mutex before call->mutex. gRPC is called under both; it never calls back. */
@@ -71,7 +72,8 @@ struct rpc_call {
     tag tags[TAG_COUNT];
     int close_cancelled;            /* written by gRPC before TAG_CLOSE */
     grpc_byte_buffer *received;     /* written by gRPC before TAG_RECEIVE */
-    bool headers_sent, receive_ended;   /* the handler's */
+    bool headers_sent, receive_ended;   /* the handler's, as the next */
+    grpc_byte_buffer *sending;      /* the message on its way; NULL: none */
     pthread_mutex_t mutex;
     pthread_cond_t cond;
     /* server->mutex: */
@@ -164,11 +166,10 @@ static void call_post(rpc_call *call, tag_kind kind, const grpc_op *ops, size_t 
     ASSERT(error == GRPC_CALL_OK);  /* else two sends or receives at once: the handler's bug */
 }
 
-/* Posts and waits. False: the operation failed, which only a call that is over does. */
-static bool call_do(rpc_call *call, tag_kind kind, const grpc_op *ops, size_t count)
+/* Waits for what was posted. False: the operation failed, which only a call that is over does. */
+static bool call_wait(rpc_call *call, tag_kind kind)
 {
     tag *t = &call->tags[kind];
-    call_post(call, kind, ops, count);
     pthread_mutex_lock(&call->mutex);
     while (!t->done) pthread_cond_wait(&call->cond, &call->mutex);
     t->done = false;
@@ -269,31 +270,42 @@ result rpc_call_receive(rpc_call *call, buf *out, bool *end)
     if (rpc_call_cancelled(call)) return call_over(call);
     grpc_op op = {.op = GRPC_OP_RECV_MESSAGE};
     op.data.recv_message.recv_message = &call->received;
-    bool ok = call_do(call, TAG_RECEIVE, &op, 1);
+    call_post(call, TAG_RECEIVE, &op, 1);
+    bool ok = call_wait(call, TAG_RECEIVE);
     if (call->received == NULL) return receive_none(call, ok, end);
     grpc_byte_buffer *message = call->received;
     call->received = NULL;
     return rpc_message_take(message, out);
 }
 
+/* Waits until the last message has left. */
+static result send_settle(rpc_call *call)
+{
+    if (call->sending == NULL) return OK;
+    bool ok = call_wait(call, TAG_SEND);
+    grpc_byte_buffer_destroy(call->sending);
+    call->sending = NULL;
+    if (ok || MUTANT(cancel_ignored)) return OK;
+    atomic_store(&call->cancelled, true);
+    return call_over(call);
+}
+
 result rpc_call_send(rpc_call *call, bytes message)
 {
+    TRY(send_settle(call));
     if (rpc_call_cancelled(call)) return call_over(call);
     if (message.size > call->server->message_max_bytes)
         return fail(E_EXHAUSTED, "the response is larger than %u bytes",
                     call->server->message_max_bytes);
-    grpc_byte_buffer *content = rpc_message_make(message);
+    call->sending = rpc_message_make(message);
     grpc_op ops[2] = {0};
     size_t count = 0;
     if (!call->headers_sent) ops[count++].op = GRPC_OP_SEND_INITIAL_METADATA;
     call->headers_sent = true;
     ops[count].op = GRPC_OP_SEND_MESSAGE;
-    ops[count].data.send_message.send_message = content;
-    bool ok = call_do(call, TAG_SEND, ops, count + 1);
-    grpc_byte_buffer_destroy(content);
-    if (ok || MUTANT(cancel_ignored)) return OK;
-    atomic_store(&call->cancelled, true);
-    return call_over(call);
+    ops[count].data.send_message.send_message = call->sending;
+    call_post(call, TAG_SEND, ops, count + 1);
+    return OK;
 }
 
 bool rpc_call_stopping(const rpc_call *call)
@@ -330,6 +342,8 @@ static void call_run(void *arg)
     rpc_call *call = arg;
     void *ctx = call->builtin ? &call->server->builtin : call->server->handler_ctx;
     result r = call->method->handler(ctx, call);
+    result sent = send_settle(call);
+    if (is_ok(r)) r = sent;
     call_leave(call);
     call_status(call, r.code, r.message);
     call_unref(call);

@@ -3,12 +3,15 @@
 #include "session.h"
 
 #include "extractive.h"
+#include "grounded.h"
 #include "prompt.h"
 
 #include "mutant.h"
 
 #include <math.h>
 #include <string.h>
+
+const char SESSION_NOT_FOUND[] = "not found in the documents you can read";
 
 result session_label(const retrieval_hit *hits, size_t count, ifc_label *out)
 {
@@ -111,12 +114,9 @@ typedef struct {
     const session_request *request;
 } reading;
 
-static result read_tokens(const reading *g, model_seq *seq, const uint32_t *tokens, size_t count,
-                          float *logits)
+static result read_tokens(seat *place, const uint32_t *tokens, size_t count, float *logits)
 {
-    if (count == 0) return OK;
-    return scheduler_prefill(g->steps, seq, tokens, count, logits, context_alive,
-                             (void *)g->request->context);
+    return count == 0 ? OK : seat_prefill(place, tokens, count, logits);
 }
 
 static void cache_key(const model *m, const uint32_t *tokens, size_t count, uint8_t key[HASH_BYTES])
@@ -127,7 +127,7 @@ static void cache_key(const model *m, const uint32_t *tokens, size_t count, uint
 }
 
 /* The state behind the passages' last reading: restored if this principal has it, else read and kept. */
-static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
+static result read_prefix(const reading *g, seat *place, const prompt *p)
 {
     const ifc_context *context = g->request->context;
     uint8_t secret[KEY_BYTES], seal_key[KEY_BYTES], key[HASH_BYTES];
@@ -144,11 +144,11 @@ static result read_prefix(const reading *g, model_seq *seq, const prompt *p)
     cache_key(g->engine, p->tokens, p->prefix_count, key);
     r = state_cache_find(g->cache, whose, seal_key, key, &state);
     if (is_ok(r)) {
-        r = model_seq_restore(seq, buf_bytes(&state));
+        r = model_seq_restore(seat_seq(place), buf_bytes(&state));
         goto out;
     }
-    TRY_TO(r, read_tokens(g, seq, p->tokens, p->prefix_count, NULL), out);
-    TRY_TO(r, model_seq_snapshot(seq, &state), out);
+    TRY_TO(r, read_tokens(place, p->tokens, p->prefix_count, NULL), out);
+    TRY_TO(r, model_seq_snapshot(seat_seq(place), &state), out);
     state_source sources[SEARCH_K_MAX];
     for (size_t i = 0; i < g->request->hit_count; i++)
         sources[i] = (state_source){g->request->hits[i].owner, g->request->hits[i].document};
@@ -161,18 +161,18 @@ out:
     return r;
 }
 
-static result read_prompt(const reading *g, model_seq *seq, const prompt *p, float *logits)
+static result read_prompt(const reading *g, seat *place, const prompt *p, float *logits)
 {
     size_t done = 0;
     if (g->cache && p->prefix_count > 0) {
-        TRY(read_prefix(g, seq, p));
+        TRY(read_prefix(g, place, p));
         done = p->prefix_count;
     }
-    return read_tokens(g, seq, p->tokens + done, p->count - done, logits);
+    return read_tokens(place, p->tokens + done, p->count - done, logits);
 }
 
 /* ---- writing the answer ------------------------------------------------------------------------------ */
-static result write_answer(const reading *g, model_seq *seq, float *logits, outlet *o,
+static result write_answer(const reading *g, seat *place, float *logits, outlet *o,
                            session_answer *out)
 {
     const model_info *info = model_describe(g->engine);
@@ -192,33 +192,110 @@ static result write_answer(const reading *g, model_seq *seq, float *logits, outl
         if (stopped) { out->end_reason = "stop"; break; }
         if (i + 1 == g->request->tokens_max) break;
         TRY(ifc_context_alive(g->request->context));
-        TRY(scheduler_decode(g->steps, seq, token, logits));
+        TRY(seat_decode(place, token, logits));
     }
     return outlet_emit(o, o->answer.size);
 }
 
-/* The prompt read: the state behind it, its last logits, and the label of all that. */
-typedef struct { ifc_label *label; prompt prompt; model_seq *seq; float *logits; } started;
+/* The prompt read: the state behind it, its last logits, the passages in it, and the label of all that. */
+typedef struct { ifc_label *label; prompt prompt; seat *place; float *logits; bytes *passages; } started;
 
-/* Whatever it returns, the sequence is the caller's to close. */
+/* Whatever it returns, the place is the caller's to close. */
 static result read_start(const reading *g, arena *a, started *out)
 {
     const session_request *request = g->request;
     memset(out, 0, sizeof *out);
     ASSERT(request->hit_count <= SEARCH_K_MAX);
     out->label = arena_alloc(a, sizeof *out->label);
-    bytes *passages = arena_alloc_array(a, request->hit_count + 1, sizeof *passages);
+    out->passages = arena_alloc_array(a, request->hit_count + 1, sizeof *out->passages);
     out->logits = arena_alloc_array(a, model_describe(g->engine)->vocab_size, sizeof *out->logits);
-    if (out->label == NULL || passages == NULL || out->logits == NULL) return arena_check(a);
+    if (out->label == NULL || out->passages == NULL || out->logits == NULL) return arena_check(a);
     TRY(session_label(request->hits, request->hit_count, out->label));
     for (size_t i = 0; i < request->hit_count; i++)
-        passages[i] = ifc_labeled_compute(request->hits[i].text);
+        out->passages[i] = ifc_labeled_compute(request->hits[i].text);
     const prompt_options options = {request->question_first, request->repeats,
                                     request->context_tokens_max};
-    TRY(prompt_build(model_tokenizer(g->engine), passages, request->hit_count,
+    TRY(prompt_build(model_tokenizer(g->engine), out->passages, request->hit_count,
                      bytes_str(request->question), &options, a, &out->prompt));
-    TRY(model_seq_open(&out->seq, g->engine));
-    return read_prompt(g, out->seq, &out->prompt, out->logits);
+    TRY(seat_open(&out->place, g->steps, request->context->principal, context_alive, (void *)request->context));
+    return read_prompt(g, out->place, &out->prompt, out->logits);
+}
+
+static void spans_place(const session_request *q, const constraint_span *in, size_t count, session_span *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint64_t base = MUTANT(span_of_chunk) ? 0 : q->hits[in[i].passage].start;
+        out[i] = (session_span){(uint32_t)in[i].passage, base + in[i].start, base + in[i].end};
+    }
+}
+
+/* Numbers and texts as one labelled value: all of it was computed on the passages. */
+static result grounding_label(const session_request *q, const grounded_answer *got, size_t count, const ifc_label *label,
+                              arena *a, const ifc_labeled **out)
+{
+    session_grounding *g = arena_alloc(a, sizeof *g);
+    if (g == NULL) return arena_check(a);
+    g->span_count = got->found ? (uint32_t)got->answer.span_count : 0;
+    spans_place(q, got->answer.spans, g->span_count, g->spans);
+    g->likelihood = got->answer.likelihood;
+    g->nothing = got->nothing;
+    g->confidence = got->found ? got->confidence : 0;
+    g->reading_count = (uint32_t)count;
+    buf texts;
+    buf_init(&texts, 64 << 20);
+    buf_append(&texts, g, sizeof *g);
+    for (size_t i = 0; i < count; i++) {
+        const grounded_reading *from = &got->readings[i];
+        session_reading *to = &g->readings[i];
+        *to = (session_reading){.span_count = (uint32_t)from->span_count, .likelihood = from->likelihood,
+                                .agrees = got->found && from->agrees, .contradicts = got->found && from->contradicts,
+                                .text_at = texts.size, .text_size = from->text.size};
+        spans_place(q, from->spans, from->span_count, to->spans);
+        buf_append(&texts, from->text.data, from->text.size);
+    }
+    result r = buf_check(&texts);
+    if (is_ok(r)) {
+        memcpy(texts.data, g, sizeof *g);
+        ifc_label none;
+        ifc_label_public(&none);
+        *out = ifc_labeled_make(a, MUTANT(spans_unlabelled) ? &none : label, buf_bytes(&texts));
+        if (*out == NULL) r = arena_check(a);
+    }
+    buf_free(&texts);
+    return r;
+}
+
+static result write_grounded(const reading *g, const started *begun, arena *a, session_answer *out)
+{
+    const session_request *q = g->request;
+    const grounded_input in = {
+        .engine = g->engine, .place = begun->place, .logits = begun->logits,
+        .passages = begun->passages, .count = begun->prompt.passage_count,
+        .tokens_max = q->tokens_max, .sampling = q->sampling, .stop = q->stop, .stop_count = q->stop_count,
+        .not_found_percent = q->not_found_percent, .alive = context_alive, .alive_ctx = (void *)q->context};
+    grounded_answer got;
+    TRY(grounded_read(&in, a, &got));
+    TRY(grounding_label(q, &got, in.count, begun->label, a, &out->grounding));
+    out->end_reason = !got.found ? "none" : got.answer.stopped ? "stop" : "length";
+    out->output_tokens = got.found ? got.answer.tokens : 0;
+    bytes nothing = bytes_str(MUTANT(not_found_differs) ? "the passages do not say" : SESSION_NOT_FOUND);
+    out->answer = ifc_labeled_make(a, begun->label, got.found ? got.answer.text : nothing);
+    return out->answer ? q->emit(q->emit_ctx, out->answer) : arena_check(a);
+}
+
+static result write_free(const reading *g, const started *begun, arena *a, session_answer *out)
+{
+    outlet o = {.request = g->request, .label = begun->label};
+    arena_open(&o.scratch, 256 << 10);
+    buf_init(&o.answer, (size_t)g->request->tokens_max * 256 + 4096);
+    result r = write_answer(g, begun->place, begun->logits, &o, out);
+    if (is_ok(r)) {
+        out->answer = ifc_labeled_make(a, begun->label, buf_bytes(&o.answer));
+        if (out->answer == NULL) r = arena_check(a);
+    }
+    buf_free(&o.answer);
+    arena_close(&o.scratch);
+    return r;
 }
 
 result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
@@ -227,20 +304,11 @@ result session_generate(const model *m, scheduler *s, state_cache *cache, keytre
     const reading g = {m, s, cache, keys, request};
     started begun;
     memset(out, 0, sizeof *out);
-    outlet o = {.request = request};
-    arena_open(&o.scratch, 256 << 10);
-    buf_init(&o.answer, (size_t)request->tokens_max * 256 + 4096);
     result r = read_start(&g, a, &begun);
-    o.label = begun.label;
     out->input_tokens = begun.prompt.count;
-    if (is_ok(r)) r = write_answer(&g, begun.seq, begun.logits, &o, out);
-    if (is_ok(r)) {
-        out->answer = ifc_labeled_make(a, begun.label, buf_bytes(&o.answer));
-        if (out->answer == NULL) r = arena_check(a);
-    }
-    model_seq_close(&begun.seq);
-    buf_free(&o.answer);
-    arena_close(&o.scratch);
+    bool free_text = request->free_text || MUTANT(constraint_off);
+    if (is_ok(r)) r = free_text ? write_free(&g, &begun, a, out) : write_grounded(&g, &begun, a, out);
+    seat_close(&begun.place);
     return r;
 }
 
@@ -273,7 +341,7 @@ static result score_tokens(const reading *g, const started *begun, const uint32_
         out[i] = score_of(begun->logits, info->vocab_size, tokens[i]);
         if (i + 1 == count) break;
         TRY(ifc_context_alive(g->request->context));
-        TRY(scheduler_decode(g->steps, begun->seq, tokens[i], begun->logits));
+        TRY(seat_decode(begun->place, tokens[i], begun->logits));
     }
     return OK;
 }
@@ -299,7 +367,7 @@ result session_score(const model *m, scheduler *s, state_cache *cache, keytree *
         out->scores = ifc_labeled_make(a, begun.label, bytes_of(scores, out->count * sizeof *scores));
         if (out->scores == NULL) r = arena_check(a);
     }
-    model_seq_close(&begun.seq);
+    seat_close(&begun.place);
     return r;
 }
 
@@ -335,7 +403,10 @@ result session_extract(retrieval *r, const retrieval_scope *scope, const char *q
                                     look_similarity, &ctx};
     extractive_pick pick;
     TRY(extractive_read(&input, a, &pick));
-    if (!pick.found) return OK;
+    if (!pick.found) {
+        out->answer = ifc_labeled_make(a, label, bytes_str(SESSION_NOT_FOUND));
+        return out->answer ? OK : arena_check(a);
+    }
     out->supported = true;
     out->hit = pick.passage;
     out->start = hits[pick.passage].start + pick.start;

@@ -7,6 +7,7 @@
 #ifndef LETHE_SESSION_H
 #define LETHE_SESSION_H
 
+#include "constraint.h"
 #include "ifc.h"
 #include "keytree.h"
 #include "model.h"
@@ -55,20 +56,47 @@ typedef struct {
     sampler_options sampling;
     const char *const *stop;               /* end the answer before the first of these */
     size_t stop_count;
+    bool free_text;                        /* not grounded: whatever the generator writes */
+    uint32_t not_found_percent;            /* as in grounded.h */
     /* Called with each piece of the answer, labelled; whole characters only. */
     result (*emit)(void *ctx, const ifc_labeled *piece);
     void *emit_ctx;
 } session_request;
 
+/* What is said where nothing answers: the same words whether what was asked for is absent, denied or erased. */
+extern const char SESSION_NOT_FOUND[];
+
+/* Bytes [start, end) of a hit's document. */
+typedef struct { uint32_t hit; uint64_t start, end; } session_span;
+/* What one passage says by itself: its spans, joined by CONSTRAINT_SEPARATOR, are text_size bytes at text_at of the grounding.
+ * No span: nothing. agrees, contradicts: with the answer, as in grounded.h. */
 typedef struct {
-    const ifc_labeled *answer;             /* the whole; in the arena */
+    uint32_t span_count;
+    session_span spans[CONSTRAINT_SPANS_MAX];
+    double likelihood;
+    bool agrees, contradicts;
+    size_t text_at, text_size;
+} session_reading;
+/* What a grounded answer rests on: this, and behind it the readings' texts. */
+typedef struct {
+    uint32_t span_count;                   /* 0: not found */
+    session_span spans[CONSTRAINT_SPANS_MAX];
+    double likelihood, nothing, confidence;      /* logarithms but for the last, which is 0 to 1 */
+    uint32_t reading_count;                /* of the first hits: those of which something was read */
+    session_reading readings[SEARCH_K_MAX];
+} session_grounding;
+
+typedef struct {
+    const ifc_labeled *answer;             /* the whole, or SESSION_NOT_FOUND; in the arena */
+    const ifc_labeled *grounding;          /* a session_grounding; NULL: free text */
     uint64_t input_tokens, output_tokens;
-    const char *end_reason;                /* "stop", "length" */
+    const char *end_reason;                /* "stop", "length", "none": not found */
 } session_answer;
 
 /* The label of everything computed from these passages. */
 MUST_USE result session_label(const retrieval_hit *hits, size_t count, ifc_label *out);
-/* cache may be NULL. E_CANCELLED and E_DEADLINE stop within one decoding step. */
+/* cache may be NULL. E_CANCELLED and E_DEADLINE stop within one decoding step. A grounded answer is emitted when it is
+ * whole: whether there is one is known only then. */
 MUST_USE result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
                                  const session_request *request, arena *a, session_answer *out);
 
@@ -88,7 +116,7 @@ MUST_USE result session_score(const model *m, scheduler *s, state_cache *cache, 
                               arena *a, session_scores *out);
 
 /* The extractive reader: the sentence of the passages that best supports an answer, verbatim, with its
- * exact span. supported is false when no word of the question occurs in any. */
+ * exact span. supported is false when no word of the question occurs in any: the answer is SESSION_NOT_FOUND. */
 typedef struct {
     bool supported;
     size_t hit;                            /* index of the passage */

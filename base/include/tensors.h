@@ -38,8 +38,8 @@ MUST_USE result tensors_expect(const tensors *t, const char *name, uint32_t rank
 /* Converts F32, F16, BF16 (I8, U8: plain numbers) to F32; out holds the element count. */
 MUST_USE result tensor_to_f32(const tensor *t, float *out);
 float half_to_float(uint16_t half);        /* IEEE 754 binary16, exact */
-/* The file's pages behind a tensor need not stay in memory; they are read again when needed. */
-void tensors_release(const tensors *all, const tensor *t);
+/* The files' pages need not stay in memory; they are read again when needed. */
+void tensors_release(const tensors *t);
 uint64_t tensor_elements(const tensor *t);
 
 #endif

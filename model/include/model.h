@@ -63,6 +63,7 @@ MUST_USE result tokenizer_encode(const tokenizer *t, bytes text, bool specials, 
 /* The bytes of one token (borrowed from t; may be a part of a character; empty for unknown ids). */
 bytes tokenizer_token(const tokenizer *t, uint32_t id);
 int64_t tokenizer_find(const tokenizer *t, const char *token);   /* id of an added/vocabulary token, -1 */
+bool tokenizer_is_special(const tokenizer *t, uint32_t id);      /* an added token that stands for no text */
 const tokenizer *model_tokenizer(const model *m);
 
 /* ---- sequences ------------------------------------------------------------------------------------- */
@@ -78,6 +79,11 @@ MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t cou
  * logits (count, vocab_size). */
 MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
                              size_t count, float *logits);
+/* The same, and in the same pass reads a piece of one more sequence's prompt: count + prompt->count is at most 128. logits
+ * (1 + count, vocab_size): first the prompt's last token's, where it wants them, then the steps'. */
+typedef struct { model_seq *seq; const uint32_t *tokens; size_t count; bool wants_logits; } model_prompt;
+MUST_USE result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs,
+                                    const uint32_t *tokens, size_t count, float *logits);
 /* State to bytes and back, bit-exact; restoring into another model is E_INVALID (identity checked). */
 MUST_USE result model_seq_snapshot(const model_seq *seq, buf *out);
 MUST_USE result model_seq_restore(model_seq *seq, bytes snapshot);

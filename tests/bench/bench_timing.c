@@ -348,7 +348,7 @@ static void model_make(world *w)
     must(dir_make(path, 0700));
     ASSERT(random_model_write(path, &c));
     must(model_open(&w->engine, path, &(model_options){.threads = 1}));
-    must(scheduler_open(&w->steps, w->engine, 4));
+    must(scheduler_open(&w->steps, w->engine, &(scheduler_limits){4, 64, 4, 12, 128, 100}));
     state_cache_open(&w->states, 8 << 20);
     ifc_context *of_bob = arena_alloc(w->mem, sizeof *of_bob);
     must(ifc_context_init(of_bob, w->tenant, w->bob, &w->bob, 1));

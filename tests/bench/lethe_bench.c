@@ -13,6 +13,7 @@ typedef struct {
 static const command COMMANDS[] = {
     {"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE},
     {"perplexity", lethe_bench_perplexity, &LETHE_BENCH_PERPLEXITY_USAGE},
+    {"constraint", lethe_bench_constraint, &LETHE_BENCH_CONSTRAINT_USAGE},
 };
 
 int main(int argc, char **argv)

@@ -4,7 +4,8 @@
 
 int lethe_bench_model(int argc, char **argv);
 extern const char *const LETHE_BENCH_MODEL_USAGE;
-
+int lethe_bench_constraint(int argc, char **argv);
+extern const char *const LETHE_BENCH_CONSTRAINT_USAGE;
 int lethe_bench_perplexity(int argc, char **argv);
 extern const char *const LETHE_BENCH_PERPLEXITY_USAGE;
 

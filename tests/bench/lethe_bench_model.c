@@ -18,12 +18,14 @@
 
 const char *const LETHE_BENCH_MODEL_USAGE =
     "model MODEL_DIR [--precision stored|f32|bf16|q8|q4|all] [--threads 1,2] [--prefill 512,2048,8192,32768]\n"
-    "           [--batch 1,4,8,16,32] [--repeat 5] [--steps 32] [--csv FILE] [--quick]\n"
+    "           [--batch 1,4,8,16,32] [--repeat 5] [--steps 32] [--csv FILE] [--quick] [--memory]\n"
     "  --threads  one by one; default: 1 and as many as there are processors\n"
     "  --prefill  lengths, in tokens, of one sequence; 0: none\n"
     "  --batch    sequences of one decoding step; 0: none\n"
     "  --steps    decoding steps of a measurement at batch 1; fewer, at least 8, for larger ones\n"
-    "  --quick    3 rounds, prefill of 512, batches 1 and 8, 8 steps, all processors, unless given otherwise";
+    "  --quick    3 rounds, prefill of 512, batches 1 and 8, 8 steps, all processors, unless given otherwise\n"
+    "  --memory   nothing is timed: the largest of --batch is how many sequences are open; 1 is returned where the peak\n"
+    "             is above the limit";
 
 enum {
     LIST_MAX = 16, REPEAT_MAX = 99, BATCH_MAX = 256, PROMPT_MAX = 1 << 20, FIRST_TOKEN_PROMPT = 512, STEPS_LEAST = 8
@@ -38,6 +40,7 @@ typedef struct {
     model_precision precisions[4];
     list threads, prefill, batch;
     uint32_t repeat, steps;
+    bool memory_alone;
 } options;
 
 typedef enum { PREFILL, DECODE, FIRST_TOKEN } kind;
@@ -183,11 +186,15 @@ static bool parse_option(options *o, const char *name, const char *value)
 
 static bool parse_options(options *o, int argc, char **argv)
 {
-    bool quick = false;
-    for (int i = 1; i < argc; i++) quick |= strcmp(argv[i], "--quick") == 0;
-    set_defaults(o, quick);
+    bool quick = false, memory = false;
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--quick") == 0) continue;
+        quick |= strcmp(argv[i], "--quick") == 0;
+        memory |= strcmp(argv[i], "--memory") == 0;
+    }
+    set_defaults(o, quick || memory);
+    o->memory_alone = memory;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--memory") == 0) continue;
         if (argv[i][0] != '-' && o->dir == NULL) {
             o->dir = argv[i];
             continue;
@@ -295,7 +302,7 @@ static void plan(bench *b)
     *next++ = (measurement){.kind = FIRST_TOKEN, .tokens = FIRST_TOKEN_PROMPT, .batch = 1};
     for (size_t i = 0; i < o->batch.count; i++)
         *next++ = (measurement){.kind = DECODE, .tokens = 1, .batch = o->batch.at[i]};
-    b->measurement_count = (size_t)(next - b->measurements);
+    b->measurement_count = o->memory_alone ? 0 : (size_t)(next - b->measurements);
 }
 
 /* From the zero state each time: a round does what the others do. */
@@ -403,27 +410,35 @@ static summary of_limit(const bench *b, bool read, double unit)
     return s;
 }
 
+/* What an engine may take: its weights and 5 %, 1.2 times its sequences' states. */
+static double memory_limit(const bench *b)
+{
+    return 1.05 * (double)b->info->weight_bytes + 1.2 * (double)b->most_batch * (double)b->info->state_bytes;
+}
+
 static void report(const bench *b)
 {
     const model_info *i = b->info;
-    double held = (double)i->weight_bytes + (double)b->most_batch * (double)i->state_bytes;
     printf("\n%s (asked for: %s), kernel %s, threads: %u\n", i->precision, model_precision_name(b->asked), i->kernel,
            b->threads);
     printf("  %.1f M parameters in the layers' products, %.1f M in the head; %.1f MB of weights, %.1f of them read for "
            "a token;\n  %.2f MB of state a sequence, sequences open: %u; multiply-add: %s\n",
            b->products / 1e6, b->head / 1e6, (double)i->weight_bytes / 1e6, b->bytes_a_token / 1e6,
-           (double)i->state_bytes / 1e6, b->most_batch, b->instruction);
+           (double)i->state_bytes / 1e6, b->most_batch,
+           b->instruction != NULL ? b->instruction : "not measured");
     printf("  %-26s %9s %9s %9s  %-9s %9s %9s\n", "", "median", "least", "most", "", "limit", "of limit");
-    report_row(b, (row){.what = "memory read", .unit = "GB/s", .s = of_limit(b, true, 1e9)});
-    report_row(b, (row){.what = "multiply-add peak", .unit = "GFLOP/s", .s = of_limit(b, false, 1e9)});
+    if (b->measurement_count > 0) {
+        report_row(b, (row){.what = "memory read", .unit = "GB/s", .s = of_limit(b, true, 1e9)});
+        report_row(b, (row){.what = "multiply-add peak", .unit = "GFLOP/s", .s = of_limit(b, false, 1e9)});
+    }
     for (size_t j = 0; j < b->measurement_count; j++) {
         const measurement *m = &b->measurements[j];
         report_row(b, (row){KINDS[m->kind], UNITS[m->kind], m->tokens, m->batch, summarise(m->value, b->o->repeat),
                             limit_of(b, m)});
     }
     report_row(b, single("opening", "ms", b->open_ms, 0));
-    report_row(b, single("peak memory", "MB", b->peak_bytes / 1e6, held / 1e6));
-    report_row(b, single("memory once open", "MB", b->after_bytes / 1e6, held / 1e6));
+    report_row(b, single("peak memory", "MB", b->peak_bytes / 1e6, memory_limit(b) / 1e6));
+    report_row(b, single("memory once open", "MB", b->after_bytes / 1e6, memory_limit(b) / 1e6));
 }
 
 /* ---- processes --------------------------------------------------------------------------------------- */
@@ -442,10 +457,11 @@ static int run_one(const options *o, model_precision asked, uint32_t threads)
     }
     must(r);
     plan(&b);
-    measure_all(&b);
+    if (!o->memory_alone) measure_all(&b);
     report(&b);
+    bool fits = b.peak_bytes <= memory_limit(&b);
     close_all(&b);
-    return DONE;
+    return o->memory_alone && !fits ? FAILED : DONE;
 }
 
 /* In a process of its own; what it prints is out before it ends. */

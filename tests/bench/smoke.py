@@ -58,11 +58,18 @@ def main():
                                  "--precision", "stored"))
         report(one == again == {"q8": values["q8"]}, "a quantised folder's is that of quantising on opening",
                f"{one} {again} {values}")
-        for arguments in (["model"], ["perplexity", model], ["perplexity", model, text, "--window", "1"], ["nothing"]):
+        examples = os.path.join(os.path.dirname(text), "..", "..", "examples", "library")
+        files = [os.path.join(where, n) for where, _, names in os.walk(examples) for n in names if n.endswith(".md")]
+        done = run(bench, "constraint", *files, "--vocabulary", "4096", "--rounds", "5")
+        costs = [line.split()[-3:] for line in done.stdout.splitlines() if line.startswith(("first token", "dearest"))]
+        report(done.returncode == 0 and len(costs) == 2 and
+               all(0 < float(median) <= float(most) and float(let) > 0 for median, most, let in costs), "what the constraint costs", done.stdout + done.stderr)
+        for arguments in (["model"], ["constraint"], ["perplexity", model], ["perplexity", model, text, "--window", "1"], ["nothing"]):
             done = run(bench, *arguments)
             report(done.returncode == 2 and "usage" in done.stderr, f"usage: {' '.join(arguments[:1])}", done.stderr)
-        done = run(bench, "perplexity", f"{folder}/none", text)
-        report(done.returncode == 1 and done.stderr != "", "no model: a message", done.stderr)
+        for command in (["perplexity", f"{folder}/none", text], ["constraint", f"{folder}/none"]):
+            done = run(bench, *command)
+            report(done.returncode == 1 and done.stderr != "", f"{command[0]} of nothing: a message", done.stderr)
     print(f"1..{count}")
     return failed > 0
 

@@ -205,7 +205,7 @@ class Life:
             question = f"Who keeps {self.word[name]}3?"
             house.expect(any(h.document == document for h in client.search(question)), f"{name} is not found")
             client.ask(question, max_tokens=8)
-            client.ask(question, max_tokens=8, order=2)
+            client.ask(question, max_tokens=8, order=2, free_text=True)
             client.list()
         house.expect(t.ada.get(self.documents["long"]).decode() == self.text("long", 6000), "long is not what was put")
         t.ada.erasure.FindSubject(house_subject(t, self.word["plan"] + "3"), timeout=house.CALL_S)

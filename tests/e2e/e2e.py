@@ -21,6 +21,8 @@ import e2e_backup  # noqa: F401
 import e2e_audit  # noqa: F401
 import e2e_tombstones  # noqa: F401
 import e2e_keeper  # noqa: F401
+import e2e_grounded  # noqa: F401
+import e2e_eval  # noqa: F401
 
 
 def main():

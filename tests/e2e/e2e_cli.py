@@ -88,7 +88,7 @@ def shapes(scene):
     expect("Maren" in answer["answer"] and answer["mode"] == "extractive", f"ask: {answer}")
     has(answer["citations"][0], CITATION, "a citation")
     nothing = lethe(admin, "ask", "Who is the lighthouse keeper?")
-    expect_equal((nothing["mode"], nothing["answer"], nothing["citations"]), ("none", "", []),
+    expect_equal((nothing["mode"], nothing["answer"], nothing["citations"]), ("none", "not found in the documents you can read", []),
                  "nothing to answer from is done")
     stats = lethe(ada, "stats")
     has(stats, ("documents", "bytes", "quota", "limits"), "stats")

@@ -226,7 +226,7 @@ def under_way(scene):
     town.cay.store("mine.txt", "The harbour crane lifts forty tonnes.")
     pb = town.ada.pb
     calls = {name: getattr(town, name).answers.Ask(
-        pb.AskRequest(question="crane manticore", max_tokens=n, passages=1), timeout=CALL_S)
+        pb.AskRequest(question="crane manticore", max_tokens=n, passages=1, free_text=True), timeout=CALL_S)
         for name, n in (("ada", 60000), ("bob", 60000), ("cay", 60))}
     for call in calls.values():
         while next(call).WhichOneof("frame") != "token":
@@ -248,7 +248,8 @@ def in_flight(scene):
 
     def begin(name):
         call = getattr(town, name).answers.Ask(
-            pb.AskRequest(question="What does the harbour crane lift?", max_tokens=60000, passages=1), timeout=CALL_S)
+            pb.AskRequest(question="What does the harbour crane lift?", max_tokens=60000, passages=1,
+                          free_text=True), timeout=CALL_S)
         passages = next(call)
         expect_equal([p.path for p in passages.passages.passages], ["crane.txt"], f"{name}'s passages")
         expect_equal(next(call).WhichOneof("frame"), "token", f"{name}'s first token")

@@ -145,7 +145,7 @@ class Run:
         if kind == "ask":
             return "Answers/Ask", pb.AskRequest(question=step[2], passages=step[3], repeats=step[4],
                                                 seed=step[5], temperature=step[6], audience=step[7],
-                                                order=step[8], max_tokens=12)
+                                                order=step[8], max_tokens=12, free_text=step[5] % 3 == 2)
         if kind == "get":
             return "Documents/Get", pb.GetRequest(id=self.id_of(step[2]))
         if kind in ("share", "unshare"):
@@ -212,7 +212,8 @@ def server_options(seed, model):
                "--log-level", "3", "--quota-requests-per-second", "200"]
     if model:
         options += ["--model", model, "--model-threads", "1",
-                    "--state-cache-bytes", str(rng.choice((0, 60000, 1 << 20)))]
+                    "--state-cache-bytes", str(rng.choice((0, 60000, 1 << 20))),
+                    "--not-found-percent", str(rng.choice((0, 100)))]
     return options
 
 

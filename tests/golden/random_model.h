@@ -85,10 +85,10 @@ static inline void random_model_config(FILE *f, const gen_config *c)
             " \"conv_kernel\": %u, \"num_hidden_layers\": %u,\n"
             " \"vocab_size\": %u, \"layer_norm_epsilon\": 1e-05, \"use_bias\": %s,\n"
             " \"use_conv_bias\": %s, \"tie_word_embeddings\": %s, \"hidden_act\": \"silu\",\n"
-            " \"residual_in_fp32\": true, \"rms_norm\": true, \"eos_token_id\": 0}\n",
+            " \"residual_in_fp32\": true, \"rms_norm\": true, \"eos_token_id\": %s}\n",
             c->d_model, c->d_state, c->d_conv, c->layers, c->vocab,
             c->use_bias ? "true" : "false", c->use_conv_bias ? "true" : "false",
-            c->tied ? "true" : "false");
+            c->tied ? "true" : "false", c->endless ? "null" : "0");
 }
 
 static inline size_t random_model_element(gen_type type, float value, uint8_t out[4])

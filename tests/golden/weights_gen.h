@@ -25,6 +25,7 @@ typedef struct {
     bool use_bias, use_conv_bias, tied;
     gen_type type;
     uint64_t seed;
+    bool endless;                          /* no end-of-text token: what it writes ends at a limit only */
 } gen_config;
 
 typedef struct {

@@ -14,7 +14,7 @@ static void defaults(void)
 {
     config *c = fresh();
     CHECK(strcmp(c->listen, "127.0.0.1:7443") == 0 && !c->plaintext);
-    CHECK(c->passages_default == 5 && c->repeats_default == 2 && c->quota.concurrent_answers_max == 4);
+    CHECK(c->passages_default == 5 && c->repeats_default == 2 && c->quota.concurrent_answers_max == 16);
     CHECK_FAILS(config_finish(c), E_INVALID);
     CHECK_OK(config_set(c, "data", "/somewhere/data/"));
     CHECK_OK(config_finish(c));

@@ -101,12 +101,12 @@ static void step_prefill(schedule *c, size_t s)
     CHECK(same_logits(c, s, logits));
 }
 
-/* A random subset of the unfinished streams decodes one token each. */
+/* A random subset of the unfinished streams decodes one token each, and another reads a piece beside them, or none. */
 static void step_decode(schedule *c)
 {
-    static float logits[SEQUENCES * VOCAB];
+    static float logits[(1 + SEQUENCES) * VOCAB];
     model_seq *seqs[SEQUENCES];
-    uint32_t tokens[SEQUENCES], which[SEQUENCES], n = 0, least = below(3);
+    uint32_t tokens[SEQUENCES], which[SEQUENCES], read[LENGTH], n = 0, least = below(3);
     for (uint32_t s = 0; s < SEQUENCES; s++) {
         if (c->at[s] == LENGTH || below(3) < least) continue;
         uint32_t place = below(n + 1);     /* in any order */
@@ -118,8 +118,18 @@ static void step_decode(schedule *c)
         seqs[i] = c->seqs[which[i]];
         tokens[i] = token_of(which[i], c->at[which[i]]++);
     }
-    CHECK_OK(model_decode(c->m, seqs, tokens, n, logits));
-    for (uint32_t i = 0; i < n; i++) CHECK(same_logits(c, which[i], logits + i * VOCAB));
+    if (n == 0 || least == 0) {
+        CHECK_OK(model_decode(c->m, seqs, tokens, n, logits + VOCAB));
+    } else {                               /* the last of them reads on instead */
+        uint32_t s = which[--n], from = (uint32_t)c->at[s] - 1, count = 1 + below(LENGTH - from);
+        if (count + n > 128) count = 128 - n;
+        for (uint32_t i = 0; i < count; i++) read[i] = token_of(s, from + i);
+        const model_prompt prompt = {c->seqs[s], read, count, below(2) == 0};
+        CHECK_OK(model_decode_beside(c->m, &prompt, seqs, tokens, n, logits));
+        c->at[s] = from + count;
+        CHECK(!prompt.wants_logits || same_logits(c, s, logits));
+    }
+    for (uint32_t i = 0; i < n; i++) CHECK(same_logits(c, which[i], logits + (1 + i) * VOCAB));
 }
 
 /* A stream leaves as a snapshot and comes back in another sequence. */
@@ -536,6 +546,12 @@ static void wipes_and_errors(void)
     tokens[2] = VOCAB;
     CHECK_FAILS(model_prefill(s, tokens, 3, logits, NULL, NULL), E_INVALID);
     CHECK_FAILS(model_decode(m, &s, &tokens[2], 1, logits), E_INVALID);
+    model_seq *other = open_seq(m);
+    float beside[2 * VOCAB];
+    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 3, false}, &other, tokens, 1, beside), E_INVALID);
+    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 2, true}, &other, &tokens[2], 1, beside), E_INVALID);
+    CHECK(is_fresh(m, s) && is_fresh(m, other));
+    model_seq_close(&other);
     CHECK_FAILS(model_prefill(s, tokens, 0, logits, NULL, NULL), E_INVALID);
     CHECK_OK(model_prefill(s, tokens, 0, NULL, NULL, NULL));
     CHECK(is_fresh(m, s));

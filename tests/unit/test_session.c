@@ -9,25 +9,33 @@
 #include <stdatomic.h>
 
 static char folder[256];
-static model *engine;
-static scheduler *steps;
+static model *engine, *endless;            /* the second ends no answer by itself */
+static scheduler *steps, *endless_steps;
 static keytree *keys;
 static root_holder *holder;
 static id128 tenant, ada, bob;
+
+static void open_model(const char *name, bool ends, model **m, scheduler **s)
+{
+    char path[300];
+    gen_config c = {.d_model = 32, .d_inner = 64, .d_state = 8, .d_conv = 4, .dt_rank = 2,
+                    .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5, .layers = 2,
+                    .vocab = RANDOM_MODEL_TOKENS, .endless = !ends};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c));
+    const model_options options = {.threads = 1};
+    result r = model_open(m, path, &options);
+    if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
+    const scheduler_limits limits = {4, 16, 8, 8, 64, 100};
+    ASSERT(is_ok(scheduler_open(s, *m, &limits)));
+}
 
 static void setup(void)
 {
     char path[300];
     test_tmpdir(folder);
-    gen_config c = {.d_model = 32, .d_inner = 64, .d_state = 8, .d_conv = 4, .dt_rank = 2,
-                    .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5, .layers = 2,
-                    .vocab = RANDOM_MODEL_TOKENS};
-    snprintf(path, sizeof path, "%s/model", folder);
-    ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c));
-    const model_options options = {.threads = 1};
-    result r = model_open(&engine, path, &options);
-    if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
-    ASSERT(is_ok(scheduler_open(&steps, engine, 4)));
+    open_model("model", true, &engine, &steps);
+    open_model("endless", false, &endless, &endless_steps);
     snprintf(path, sizeof path, "%s/root", folder);
     ASSERT(is_ok(root_file_open(&holder, path, true)));
     snprintf(path, sizeof path, "%s/keytree", folder);
@@ -132,7 +140,7 @@ static asked *ask_begin(id128 who, const char *question)
     }
     q->request = (session_request){.context = q->context, .hits = q->hits, .hit_count = 2,
         .question = question, .repeats = 2, .tokens_max = 24, .context_tokens_max = 950,
-        .emit = take_piece, .emit_ctx = q};
+        .emit = take_piece, .emit_ctx = q, .free_text = true};
     return q;
 }
 
@@ -356,6 +364,168 @@ static void together_as_alone(void)
     }
 }
 
+/* ---- grounded answers ------------------------------------------------------------------------------------ */
+static asked *ground_begin(id128 who, const char *question)
+{
+    asked *q = ask_begin(who, question);
+    q->request.free_text = false;
+    q->hits[0].start = 1000;               /* bytes of its document */
+    q->hits[1].start = 70;
+    return q;
+}
+
+/* From now on, and back. */
+static void swap_models(void)
+{
+    model *m = engine;
+    scheduler *s = steps;
+    engine = endless;
+    steps = endless_steps;
+    endless = m;
+    endless_steps = s;
+}
+
+static void ground(asked *q, session_answer *answer, session_grounding *g, buf *texts)
+{
+    memset(g, 0, sizeof *g);
+    CHECK_OK(session_generate(engine, steps, NULL, keys, &q->request, q->mem, answer));
+    if (answer->grounding == NULL) return;
+    CHECK_OK(ifc_gate_release(q->context, answer->grounding, texts));
+    if (texts->size >= sizeof *g) memcpy(g, texts->data, sizeof *g);
+}
+
+/* The spans' bytes, joined. */
+static void spans_text(const asked *q, const session_span *spans, size_t count, buf *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        const retrieval_hit *hit = &q->hits[spans[i].hit];
+        bytes text = ifc_labeled_compute(hit->text);
+        if (i > 0) buf_append_str(out, CONSTRAINT_SEPARATOR);
+        NEED(spans[i].start >= hit->start && spans[i].end <= hit->start + text.size && spans[i].start < spans[i].end);
+        buf_append(out, text.data + (spans[i].start - hit->start), spans[i].end - spans[i].start);
+    }
+}
+
+/* Whatever is sampled: the answer is its spans, and each passage's own is that passage's. */
+static void grounded_answers_are_spans(void)
+{
+    size_t found = 0;
+    for (uint32_t seed = 0; seed < 24; seed++) {
+        asked *q = ground_begin(ada, seed % 2 ? "Who was the miller?" : "What did it cost?");
+        session_answer answer;
+        session_grounding g;
+        buf texts, joined;
+        buf_init(&texts, 1 << 20);
+        buf_init(&joined, 1 << 20);
+        q->request.sampling = (sampler_options){.temperature = seed ? 2.0f : 0, .seed = seed};
+        q->request.tokens_max = 1 + seed * 2;
+        ground(q, &answer, &g, &texts);
+        NEED(answer.grounding != NULL && g.span_count >= 1 && g.reading_count == 2);
+        spans_text(q, g.spans, g.span_count, &joined);
+        CHECK(joined.size > 0 && bytes_equal(buf_bytes(&joined), buf_bytes(&q->streamed)));
+        CHECK(ifc_label_equal(ifc_labeled_label(answer.grounding), ifc_labeled_label(q->hits[0].text)));
+        CHECK(g.confidence > 0 && g.confidence <= 1 && g.likelihood < 0 && g.nothing < 0);
+        for (uint32_t i = 0; i < g.reading_count; i++) {
+            const session_reading *r = &g.readings[i];
+            buf_clear(&joined);
+            spans_text(q, r->spans, r->span_count, &joined);
+            CHECK(r->span_count > 0 && r->spans[0].hit == i);
+            CHECK(bytes_equal(buf_bytes(&joined), bytes_of(texts.data + r->text_at, r->text_size)));
+            CHECK(!(r->agrees && r->contradicts));
+        }
+        found += answer.output_tokens > 0 && answer.output_tokens <= q->request.tokens_max;
+        buf_free(&texts);
+        buf_free(&joined);
+        ask_end(q);
+    }
+    CHECK(found == 24);
+}
+
+/* The words for nothing found, and their likelihood, which is what session_score finds. */
+static void nothing_found(void)
+{
+    asked *q = ground_begin(ada, "Who?"), *scored = ask_begin(ada, "Who?");
+    session_answer answer;
+    session_grounding g;
+    session_scores scores;
+    buf texts, raw;
+    buf_init(&texts, 1 << 20);
+    buf_init(&raw, 1 << 20);
+    swap_models();
+    q->request.not_found_percent = 1;      /* an answer of 24 tokens is unlikelier by far */
+    ground(q, &answer, &g, &texts);
+    CHECK(g.span_count == 0 && strcmp(answer.end_reason, "none") == 0);
+    CHECK(bytes_equal(buf_bytes(&q->streamed), bytes_str(SESSION_NOT_FOUND)));
+    CHECK(ifc_label_equal(ifc_labeled_label(answer.answer), ifc_labeled_label(q->hits[0].text)));
+    CHECK_OK(session_score(engine, steps, NULL, keys, &scored->request, bytes_str(" not found"), 64, scored->mem, &scores));
+    CHECK_OK(ifc_gate_release(scored->context, scores.scores, &raw));
+    double sum = 0;
+    for (size_t i = 0; i < scores.count; i++) sum += (double)((session_token_score *)(void *)raw.data)[i].log_prob;
+    CHECK(sum - g.nothing < 1e-4 && g.nothing - sum < 1e-4);
+    swap_models();
+    buf_free(&texts);
+    buf_free(&raw);
+    ask_end(q);
+    ask_end(scored);
+}
+
+/* An answer ends before a stop sequence, at a whole word. */
+static void grounded_stops(void)
+{
+    asked *plain = ground_begin(ada, "Who?"), *cut = ground_begin(ada, "Who?");
+    session_answer answer;
+    session_grounding g;
+    buf texts, joined;
+    buf_init(&texts, 1 << 20);
+    buf_init(&joined, 1 << 20);
+    swap_models();
+    ground(plain, &answer, &g, &texts);
+    NEED(plain->streamed.size > 8);
+    char word[8] = {0};
+    memcpy(word, plain->streamed.data + plain->streamed.size / 2, 3);
+    const char *stop[] = {word};
+    cut->request.stop = stop;
+    cut->request.stop_count = 1;
+    buf_clear(&texts);
+    ground(cut, &answer, &g, &texts);
+    spans_text(cut, g.spans, g.span_count, &joined);
+    CHECK(g.span_count == 0 || bytes_equal(buf_bytes(&joined), buf_bytes(&cut->streamed)));
+    CHECK(memmem(cut->streamed.data, cut->streamed.size, word, 3) == NULL);
+    swap_models();
+    buf_free(&texts);
+    buf_free(&joined);
+    ask_end(plain);
+    ask_end(cut);
+}
+
+static void *ground_run(void *arg)
+{
+    asked *q = arg;
+    session_answer answer;
+    if (!is_ok(session_generate(engine, steps, NULL, keys, &q->request, q->mem, &answer)) || !answer.grounding) return arg;
+    return is_ok(ifc_gate_release(q->context, answer.grounding, &q->streamed)) ? NULL : arg;
+}
+
+/* Bit by bit the same alone and among fifteen others: text, spans and likelihoods. */
+static void grounded_together_as_alone(void)
+{
+    pthread_t threads[16];
+    for (int i = 0; i < 16; i++) {
+        crowd[i] = ground_begin(i % 4 ? bob : ada, i % 4 ? "When did it burn, and what did it cost?" : "Who?");
+        crowd[i]->request.free_text = i % 2;
+        ASSERT(pthread_create(&threads[i], NULL, i % 2 ? crowd_run : ground_run, crowd[i]) == 0);
+    }
+    for (int i = 0; i < 16; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        CHECK(failed == NULL);
+    }
+    asked *alone = ground_begin(ada, "Who?");
+    CHECK(ground_run(alone) == NULL && same(alone, crowd[0]) && same(alone, crowd[4]));
+    ask_end(alone);
+    for (int i = 0; i < 16; i++) ask_end(crowd[i]);
+}
+
 /* ---- scores ---------------------------------------------------------------------------------------------- */
 static const char CONTINUATION[] = " Jorn, who died in 1871.";
 
@@ -481,11 +651,17 @@ int main(void)
     RUN(stop_sequences_cut);
     RUN(earliest_stop_cuts);
     RUN(together_as_alone);
+    RUN(grounded_answers_are_spans);
+    RUN(nothing_found);
+    RUN(grounded_stops);
+    RUN(grounded_together_as_alone);
     RUN(scores_are_the_engines);
     RUN(scores_are_labelled);
     RUN(scores_together_as_alone);
     scheduler_close(&steps);
+    scheduler_close(&endless_steps);
     model_close(&engine);
+    model_close(&endless);
     keytree_close(&keys);
     root_holder_close(&holder);
     test_tmpdir_remove(folder);

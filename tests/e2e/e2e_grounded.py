@@ -1,0 +1,136 @@
+"""Grounded answers (G6) over a generator with random weights: what holds for these holds for any."""
+import random
+import re
+
+from house import check, expect, expect_equal, readers
+
+NOT_FOUND = "not found in the documents you can read"
+SEPARATOR = " ... "
+NUMBER_INSIDE = re.compile(r"(?<=\d)(?=[.,:]\d)|(?<=\d[.,:])(?=\d)")
+WORDS = ("ferry harbour Ærø café “Gull” tide's 3.5 1,200 7:45 lens keeper (red) sandbank $40 naïve 日本 e-mail "
+         "Maren anchors 90 kg over the of and a").split()
+
+
+def long_text(seed, words=700):
+    """Many chunks of odd words, numbers and characters of two and three bytes."""
+    r, out = random.Random(seed), []
+    while sum(map(len, out)) < words * 6:
+        out.append(" ".join(r.choices(WORDS, k=r.randint(4, 14))).capitalize() + r.choice([". ", "! ", "... ", ".\n\n"]))
+    return "".join(out)
+
+
+def is_cut(text, at):
+    """Does the place (of characters) lie inside a word or number?"""
+    if re.match(r"\w", text[at:at + 1]) and re.match(r"\w", text[at - 1:at] or " "):
+        return True
+    return any(m.start() == at for m in NUMBER_INSIDE.finditer(text, max(0, at - 3), at + 3))
+
+
+def expect_spans(text, spans, words):
+    """text is the spans of the documents, joined, each of whole words. spans: (document's bytes, start, end)."""
+    expect(1 <= len(spans) <= 3, f"{words}: {len(spans)} spans")
+    parts = [d[s:e] for d, s, e in spans]
+    expect_equal(SEPARATOR.join(p.decode(errors="replace") for p in parts), text, f"{words}: the cited spans and the text")
+    for document, start, end in spans:
+        whole, a = document.decode(), len(document[:start].decode(errors="replace"))
+        b = a + len(document[start:end].decode(errors="replace"))
+        expect(not is_cut(whole, a) and not is_cut(whole, b), f"{words}: not whole words: {whole[a - 9:a]}[{whole[a:b]}]{whole[b:b + 9]}")
+        expect(whole[a:b].strip() == whole[a:b] and re.search(r"\w", whole[a:b]), f"{words}: no words: '{whole[a:b]}'")
+
+
+class Library:
+    """Documents of ada and bob, as the server gives them back."""
+
+    def __init__(self, town):
+        self.town, self.text = town, {}
+        for client, name in ((town.ada, "ada"), (town.bob, "bob")):
+            for n in range(3):
+                document = client.store(f"{name}-{n}.txt", long_text(f"{name}{n}"), share=["group:oncall"])
+                self.text[document] = self.get(town.token[name], document)
+
+    def get(self, token, document):
+        return self.town.house.lethe(token, "get", document).json["text"].encode()
+
+    def spans(self, citations):
+        return [(self.text[c.document], c.start, c.end) for c in citations]
+
+
+@check("grounded.spans", constraint_off="the answer: ", span_mid_word="not whole words",
+       span_of_chunk="cited spans and the text")
+def spans(scene):
+    """Whatever is sampled, an answer is at most three spans of whole words, and so is what each passage says."""
+    town = scene.town("--model", scene.model(d_model=48, layers=2), "--not-found-percent", "0", "--model-threads", "1",
+                      "--quota-tokens-per-minute", "0")
+    library, r = Library(town), random.Random(6)
+    several = later = disagree = 0
+    for n in range(40):
+        client = r.choice((town.ada, town.bob))
+        passages, tokens, final = client.ask(" ".join(r.choices(WORDS, k=3)), passages=r.choice((1, 3, 5, 9)),
+                                             repeats=r.choice((1, 2)), order=r.randrange(3), seed=n,
+                                             max_tokens=r.choice((1, 4, 40, 120)), temperature=r.choice((0, 1, 3)))
+        expect_equal(final.mode, "generative", "mode")
+        expect_spans(final.answer, library.spans(final.citations), "the answer")
+        expect_equal(b"".join(t.token.text for t in tokens).decode(), final.answer, "the frames' text and the answer")
+        expect("group:oncall" in final.label, f"the label: {final.label}")
+        read = {(p.document, p.chunk) for p in passages}
+        expect({(c.document, c.chunk) for c in final.citations} <= read, "a citation of what was not read")
+        for reading in final.readings:
+            expect_spans(reading.text, library.spans(reading.spans), "what a passage says")
+            expect(len({(c.document, c.chunk) for c in reading.spans}) == 1, "a reading of several passages")
+            expect(not (reading.agrees and reading.contradicts), "both agrees and contradicts")
+        expect(0 < final.confidence <= 1 and final.log_likelihood < 0, "confidence and likelihood")
+        expect(any(x.text == final.answer for x in final.readings) or len(final.readings) > 1, "nobody says the answer")
+        several += len(final.citations) > 1
+        later += any(c.start > 3000 for c in final.citations)
+        disagree += any(x.contradicts for x in final.readings)
+    expect(later > 3 and disagree > 3, f"cases: {several} of several spans, {later} of later chunks, {disagree} that disagree")
+
+
+@check("grounded.cli")
+def cli(scene):
+    """lethe ask prints what contradicts; --json has it all; --free is free text."""
+    town = scene.town("--model", scene.model(d_model=48, layers=2), "--not-found-percent", "0")
+    library, token, lethe = Library(town), town.token["ada"], town.house.lethe
+    found = lethe(token, "ask", "Who is the keeper of the red lens?").json
+    expect_equal(found["mode"], "generative", "mode")
+    for text, cites in [(found["answer"], found["citations"]), *((x["text"], x["spans"]) for x in found["readings"])]:
+        expect_spans(text, [(library.get(token, c["document"]), c["start"], c["end"]) for c in cites], "lethe ask")
+    printed = lethe(token, "ask", "Who is the keeper of the red lens?", json_out=False).out
+    expect(printed.startswith(found["answer"]) and f"confidence {found['confidence']:.2f}" in printed, "the printed answer")
+    against = [x for x in found["readings"] if x["contradicts"]]
+    expect(bool(against) == ("other passages say otherwise:" in printed) and all(x["text"] in printed for x in against),
+           "the contradictions printed")
+    free = lethe(token, "ask", "Who is the keeper of the red lens?", "--free").json
+    expect_equal((free["mode"], "readings" in free, free["usage"]["output_tokens"]), ("generative", False, 64), "free text")
+    expect(all(free["answer"] != library.text[c["document"]][c["start"]:c["end"]].decode() for c in free["citations"]),
+           "free text is a passage")
+
+
+@check("grounded.not_found", not_found_differs="read, and nothing found")
+def not_found(scene):
+    """Absent, denied, erased, or all read and nothing found: the same words; the first three the same bytes."""
+    for options in ((), ("--model", scene.model(d_model=48, layers=2, name="m")),):
+        town = scene.town(*options, name="data" + str(len(options)))
+        request = town.cay.pb.AskRequest(question="Who is the harbour master of Ærø?")
+        secret = "The harbour master of Ærø is Maren."
+        absent = town.cay.seen("Answers/Ask", request)
+        town.bob.store("secret.txt", secret)
+        denied = town.cay.seen("Answers/Ask", request)
+        own = town.cay.store("own.txt", secret)
+        expect(town.cay.seen("Answers/Ask", request) != absent, "cay's own document makes a difference")
+        town.cay.erase(document=own)
+        erased = town.cay.seen("Answers/Ask", request)
+        expect_equal(denied, absent, "an answer where the document is denied, and where it is absent")
+        expect_equal(erased, absent, "an answer where the document was erased, and where it is absent")
+        _, tokens, final = town.cay.ask("Who is the harbour master of Ærø?")
+        expect_equal((final.mode, final.answer, len(final.citations)), ("none", NOT_FOUND, 0), "what is said")
+        expect_equal(b"".join(t.token.text for t in tokens).decode(), NOT_FOUND, "what is streamed")
+        printed = town.house.lethe(town.token["cay"], "ask", "Who is the harbour master?", json_out=False)
+        expect_equal((printed.code, printed.out), (0, NOT_FOUND + "\n"), "lethe ask")
+    # A long answer of random words is unlikelier than no answer.
+    document = town.cay.store("long.txt", long_text(1))
+    passages, _, final = town.cay.ask("Who is the harbour master of Ærø?", max_tokens=60)
+    expect(len(passages) == 5 and passages[0].document == document, "passages are read")
+    expect_equal((final.mode, final.answer, final.end_reason, len(final.citations), readers(final.label)),
+                 ("none", NOT_FOUND, "none", 0, {"user:cay"}), "read, and nothing found")
+    expect(final.log_likelihood_none > final.log_likelihood, "the likelihoods that decided")
