@@ -131,9 +131,11 @@ static seat *serve_next(scheduler *s, line_kind kind)
 {
     party *next = NULL;
     for (party *p = s->parties; p != NULL; p = p->next)
-        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] <= next->served[kind])) next = p;
+        if (may_be_served(s, p, kind) &&
+            (next == NULL || (p->served[kind] <= next->served[kind] && !MUTANT(turns_forgotten))))
+            next = p;
     if (next == NULL) return NULL;
-    if (!MUTANT(turns_forgotten)) next->served[kind] = s->served[kind] += 2;
+    next->served[kind] = s->served[kind] += 2;
     seat *t = next->lines[kind].first;
     line_leave(t);
     t->state = SEAT_RUNNING;
