@@ -321,7 +321,7 @@ typedef struct {
 static size_t chunk_size(const scheduler *s, uint32_t decoding)
 {
     const scheduler_limits *l = &s->limits;
-    if (now_s() > s->writing_until_s) return l->chunk_tokens;
+    if (decoding == 0 && now_s() > s->writing_until_s) return l->chunk_tokens;
     if (decoding > 0 && s->turns.steps % STEPS_A_MEASURE == 0) return 0;
     double tokens = s->token_s > 0 ? s->step_s * l->chunk_hold_percent / 100 / s->token_s : 0;
     size_t most = SCHEDULER_CHUNK_MAX - decoding, n = l->chunk_tokens;
