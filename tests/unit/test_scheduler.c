@@ -308,9 +308,9 @@ static void back_after_a_pause(void)
     asker a = {.s = s, .who = ada, .prompt = ENDLESS, .stop = &stop};
     asker b = {.s = s, .who = bob, .prompt = 5, .keep = true};
     (void)ask_run(&b);
+    sleep(2);
     ask_start(&a);
     CHECK(b.code == E_OK && await_readers(s, 2));
-    sleep(2);
     for (; b.steps < 3; b.steps++) {
         b.written[b.steps] = best_of(b.logits);
         CHECK_OK(seat_decode(b.seat, b.written[b.steps], b.logits));
