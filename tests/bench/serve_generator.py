@@ -27,7 +27,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 import house  # noqa: E402
 
 VOCAB = 50280
-ASKERS, ASKED_TOKENS = 16, 160
+ASKERS, ASKED_TOKENS = 16, 480
 BESIDE_TOKENS, BESIDE_START_MS, LONG_CONTEXT = 900, 1500, 4096
 SHARE_LEAST, HELD_UP_MOST = 0.85, 3.0
 QUESTION = "What did the keeper of the harbour write down?"
