@@ -133,9 +133,11 @@ static seat *serve_next(scheduler *s, line_kind kind)
 {
     party *next = NULL;
     for (party *p = s->parties; p != NULL; p = p->next)
-        if (may_be_served(s, p, kind) && (next == NULL || p->served[kind] <= next->served[kind])) next = p;
+        if (may_be_served(s, p, kind) &&
+            (next == NULL || (p->served[kind] <= next->served[kind] && !MUTANT(turns_forgotten))))
+            next = p;
     if (next == NULL) return NULL;
-    if (!MUTANT(turns_forgotten)) next->served[kind] = s->served[kind] += 2;
+    next->served[kind] = s->served[kind] += 2;
     seat *t = next->lines[kind].first;
     line_leave(t);
     t->state = SEAT_RUNNING;
@@ -331,7 +333,7 @@ typedef struct {
 static size_t chunk_size(const scheduler *s, uint32_t decoding)
 {
     const scheduler_limits *l = &s->limits;
-    if (now_s() > s->writing_until_s) return l->chunk_tokens;
+    if (decoding == 0 && now_s() > s->writing_until_s) return l->chunk_tokens;
     if (decoding > 0 && s->turns.steps % STEPS_A_MEASURE == 0) return 0;
     double tokens = s->token_s > 0 ? s->step_s * l->chunk_hold_percent / 100 / s->token_s : 0;
     size_t most = SCHEDULER_CHUNK_MAX - decoding, n = l->chunk_tokens;

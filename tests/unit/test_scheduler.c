@@ -337,6 +337,28 @@ static void a_seats_sequences_together(void)
     scheduler_close(&s);
 }
 
+/* Back after a pause so long that prompts are read in the longest chunks again: the step finds room beside one. */
+static void back_after_a_pause(void)
+{
+    scheduler *s = begin((scheduler_limits){4, 4, 4, 0, SCHEDULER_CHUNK_MAX, 100});
+    atomic_int stop = 0;
+    asker a = {.s = s, .who = ada, .prompt = ENDLESS, .stop = &stop};
+    asker b = {.s = s, .who = bob, .prompt = 5, .keep = true};
+    (void)ask_run(&b);
+    sleep(2);
+    ask_start(&a);
+    CHECK(b.code == E_OK && await_readers(s, 2));
+    for (; b.steps < 3; b.steps++) {
+        b.written[b.steps] = best_of(b.logits);
+        CHECK_OK(seat_decode(b.seat, b.written[b.steps], b.logits));
+    }
+    CHECK(as_alone(&b));
+    seat_close(&b.seat);
+    atomic_store(&stop, 1);
+    CHECK(ask_join(&a) == E_CANCELLED);
+    scheduler_close(&s);
+}
+
 int main(void)
 {
     setup();
@@ -349,6 +371,7 @@ int main(void)
     RUN(together_as_alone);
     RUN(who_stays_away_is_not_waited_for);
     RUN(a_seats_sequences_together);
+    RUN(back_after_a_pause);
     model_close(&engine);
     test_tmpdir_remove(folder);
     return DONE();
