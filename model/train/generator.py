@@ -110,14 +110,14 @@ def marks_loss(model, hidden, marks):
 
 
 def losses(model, kind, ids, weights, marks, device):
-    """-> (mean over the targets, over the marks or None)"""
+    """-> means over the targets and over the marks (0 where there are none)"""
     with torch.autocast(device, torch.bfloat16):
         hidden = model(ids, kind)
         # An answer's tokens are few: only their hidden states meet the vocabulary.
         at = weights[:, :-1] > 0
         logits = model.logits(hidden[:, :-1][at])
     spoken = F.cross_entropy(logits.float(), ids[:, 1:][at])
-    return spoken, marks_loss(model, hidden, marks) if len(marks) else None
+    return spoken, marks_loss(model, hidden, marks) if len(marks) else 0 * spoken
 
 
 # ---- run ---------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ def initial_vectors(model, folder, tokenizer_json):
     width = min(model.shape["width"], shape[1])
     table = table[:, :width] / np.linalg.norm(table[:, :width], axis=1, keepdims=True).clip(1e-6)
     found = 0
-    for number in range(batch.STOP + 1, model.shape["vocabulary"]):
+    for number in range(batch.SEEN + 1, model.shape["vocabulary"]):
         ids = [i for i in pieces.encode(own.decode([number]), add_special_tokens=False).ids if i > 1]
         if ids:
             # A part of noise keeps tokens apart that are the same word to the embedder ("The", " the").
@@ -178,7 +178,7 @@ class Run:
 
     def save(self):
         state = {"model": self.model.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers],
-                 "plan": self.args.plan, "where": {k: getattr(self, k) for k in self.where()}}
+                 "plan": self.args.plan, "shape": self.model.shape, "where": {k: getattr(self, k) for k in self.where()}}
         torch.save(state, self.checkpoint + ".part")
         os.replace(self.checkpoint + ".part", self.checkpoint)
 
@@ -216,15 +216,15 @@ class Run:
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
             optimiser.zero_grad(set_to_none=True)
-        spoken, marked = losses(self.model, self.kind, ids, weights, marks, self.device)
-        (spoken if marked is None else spoken + marked).backward()
+        parts = losses(self.model, self.kind, ids, weights, marks, self.device)
+        sum(parts).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
         self.tokens += ids.numel()
         self.stage_tokens += ids.numel()
-        return float(spoken.detach()), float("nan") if marked is None else float(marked.detach())
+        return [float(p.detach()) for p in parts]
 
     def go(self):
         name = torch.cuda.get_device_name() if self.device == "cuda" else platform.processor() or "cpu"
@@ -232,13 +232,13 @@ class Run:
         self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} plan {self.args.plan}, {count} parameters, "
                  f"{self.device} ({name}), scan {self.kind}, torch {torch.__version__}, from token {self.tokens}")
         began = said = saved = time.time()
-        since, held = self.tokens, []
+        since, held, first = self.tokens, [], self.step
         for made in self.batches():
             held.append(self.learn(made))
             now = time.time()
-            over = now - began > self.args.minutes * 60
+            over = now - began > self.args.minutes * 60 or self.step - first >= self.args.steps
             if now - said > self.args.say or over:
-                spoken, marked = np.mean([h[0] for h in held]), np.nanmean([h[1] for h in held] + [np.nan])
+                spoken, marked = np.mean(held, 0)
                 self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} {self.device} step {self.step} "
                          f"tokens {self.tokens} stage {self.plan['stages'][self.stage]['name']} spoken {spoken:.4f} "
                          f"marked {marked:.4f} tokens/s {(self.tokens - since) / (now - said):.0f}")
@@ -263,6 +263,7 @@ def main():
     parser.add_argument("--run", required=True, help="checkpoint and log")
     parser.add_argument("--plan", choices=sorted(PLANS), default="gpu")
     parser.add_argument("--minutes", type=float, default=1e9, help="then stop; run again to go on")
+    parser.add_argument("--steps", type=int, default=1 << 60, help="as --minutes, counted")
     parser.add_argument("--export", help="folder to write the model to")
     parser.add_argument("--vectors", help="the embedder's folder, to start the embeddings from")
     parser.add_argument("--scan", choices=("plain", "chunked", "native", "triton"))

@@ -9,14 +9,16 @@ A question's example is the prompt that the server builds (server/prompt.c), the
 A is NONE where the passages do not say. With the question first, each reading of the passages is also
 marked: the logit of START behind a token says that the answer starts with it, that of END_MARK that it ends
 with it, that of NONE behind the last gap that it is not there. A softmax over the reading, no token is spent.
+With "seen", SEEN stands in front of each token of such a reading whose stem the question has: a small model does not
+learn to look words up in the time there is. Passages that are read before the question have none.
 """
 import numpy as np
 
-END, PADDING, NONE, START, STOP = range(5)
+END, PADDING, NONE, START, STOP, SEEN = range(6)
 
 # How examples vary. context: tokens of one reading, drawn in between; passages: at most so many in one.
 MIXTURE = {"context": (32, 128), "passages": 1, "several": 0.3, "none": 0.2, "repeats": 0.5, "first": 1.0,
-           "packed": 4, "invented": 0.5}
+           "packed": 4, "invented": 0.5, "seen": True}
 
 
 class Pack:
@@ -62,7 +64,8 @@ def window(pack, number, keep, budget, random):
 
 
 def distractor(pack, question, budget, random):
-    """Sentences that do not answer: of the same passage, else of a neighbour in the article."""
+    """Sentences that do not answer: of the same passage, else of a neighbour in the article. -> passage, begin, end, or
+    None"""
     number, (begin, end) = pack.of[question], pack.answer[question]
     ends = pack.sentences(number)
     told = pack.passage(number)[begin:end]
@@ -70,13 +73,13 @@ def distractor(pack, question, budget, random):
         at = random.integers(ends[-1])
         piece = window(pack, number, (at, at + 1), budget, random)
         if (piece[1] <= begin or piece[0] >= end) and not holds(pack.passage(number)[slice(*piece)], told):
-            return pack.passage(number)[slice(*piece)]
+            return (number, *piece)
     near = int(number) + int(random.integers(1, 4)) * (1 if random.random() < 0.5 else -1)
     if not 0 <= near < len(pack.article) or pack.article[near] != pack.article[number] or random.random() < 0.1:
         near = int(random.integers(len(pack.article)))
     at = random.integers(len(pack.passage(near)))
-    text = pack.passage(near)[slice(*window(pack, near, (at, at + 1), budget, random))]
-    return None if holds(text, told) or near == number else text
+    piece = window(pack, near, (at, at + 1), budget, random)
+    return None if near == number or holds(pack.passage(near)[slice(*piece)], told) else (near, *piece)
 
 
 def holds(text, told):
@@ -86,38 +89,38 @@ def holds(text, told):
 
 
 def context(pack, question, mixture, random):
-    """-> tokens of one reading, (begin, end) of the answer in it or None"""
+    """-> tokens of one reading, their stems, (begin, end) of the answer in it or None"""
     low, high = mixture["context"]
     budget = int(random.integers(low, high + 1))
     count = int(random.integers(2, mixture["passages"] + 1)) \
         if mixture["passages"] > 1 and random.random() < mixture["several"] else 1
     number, (begin, end) = pack.of[question], pack.answer[question]
     answered = random.random() >= mixture["none"]
-    parts = []
-    for _ in range(count - answered):
-        text = distractor(pack, question, budget // count, random)
-        if text is not None:
-            parts.append((text, None))
+    parts = [distractor(pack, question, budget // count, random) for _ in range(count - answered)]
+    parts, place = [p for p in parts if p], -1
     if answered or not parts:
-        a, b = window(pack, number, (begin, end), budget // count, random)
-        parts.insert(int(random.integers(len(parts) + 1)), (pack.passage(number)[a:b], (begin - a, end - a)))
-    tokens, found = [], None
-    for text, span in parts:
-        if span:
+        place = int(random.integers(len(parts) + 1))
+        parts.insert(place, (number, *window(pack, number, (begin, end), budget // count, random)))
+    tokens, stems, found, gap = [], [], None, pack.cue_gap
+    for i, (passage, a, b) in enumerate(parts):
+        if i == place:
             at = sum(map(len, tokens))
-            found = (at + span[0], at + span[1])
-        tokens += [text, pack.cue_gap]
-    return np.concatenate(tokens), found
+            found = (at + begin - a, at + end - a)
+        tokens += [pack.passage(passage)[a:b], gap]
+        stems += [pack.part("stem", "passage", passage)[a:b], np.zeros(len(gap), np.uint16)]
+    return np.concatenate(tokens), np.concatenate(stems), found
 
 
 def example(pack, question, mixture, random):
     """-> ids, weights of the target behind each token (0: none), marks [(begin, end, start, stop)]: a reading's
     tokens [begin, end), the places of the answer's first and last token or end - 1 twice."""
-    read, span = context(pack, question, mixture, random)
+    read, stems, span = context(pack, question, mixture, random)
     asked = pack.part("asked", "question", question)
     repeats = 2 if random.random() < mixture["repeats"] else 1
     if random.random() >= mixture["first"]:
         return passages_first(pack, question, read, span, repeats, mixture, random)
+    if mixture["seen"]:
+        read, span = flagged(read, stems, pack.part("asked_stem", "question", question), span)
     ids, marks = [pack.cue_question, asked, pack.cue_gap], []
     at = sum(map(len, ids))
     for _ in range(repeats):
@@ -149,6 +152,15 @@ def passages_first(pack, question, read, span, repeats, mixture, random):
         weight[len(cue) - 1:-1] = 1
         weights.append(weight)
     return np.concatenate(ids).astype(np.int64), np.concatenate(weights), []
+
+
+def flagged(read, stems, asked_stems, span):
+    """SEEN in front of the words whose stem the question has. -> tokens, span moved along"""
+    hits = (stems > 0) & np.isin(stems, asked_stems)
+    where = np.arange(len(read)) + np.cumsum(hits)          # a token's new place
+    out = np.full(len(read) + int(hits.sum()), SEEN, read.dtype)
+    out[where] = read
+    return out, span and (int(where[span[0]]), int(where[span[1] - 1]) + 1)
 
 
 def padded(examples):

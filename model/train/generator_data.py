@@ -4,8 +4,8 @@
     generator_data.py --data DIR --out DIR [--vocabulary N] [--texts-mb N] [--seed N]
 
 The data folder holds text.jsonl.gz and qa-train.jsonl.gz; nothing else in it is opened. Written are
-tokenizer.json (byte-level BPE with GPT-NeoX's layout) and pack.npz, all that training reads: it needs
-numpy alone. The arrays of pack.npz:
+tokenizer.json (byte-level BPE with GPT-NeoX's layout), frequent.json (stems that are never looked up) and pack.npz,
+all that training reads: it needs numpy alone. The arrays of pack.npz:
 
     text (T,) u16                       documents, each behind END
     words (W,) u16, passage (P+1,)      the passages' tokens and where each starts
@@ -17,6 +17,8 @@ numpy alone. The arrays of pack.npz:
     told (A,) u16, tell (Q+1,)          the answers as they are written behind the cue, with a blank in front
     cue_question, cue_gap, cue_answer   what the prompt puts between (server/prompt.c)
     invented (P,) bool                  names and numbers replaced by made-up ones
+    stem (W,) u16, asked_stem           for each token of words and of asked: the number of the stem of the word that
+                                        begins with it; 0 within a word, and for frequent words and marks
 
 Made-up subjects: a passage is copied, with its questions, and its names and numbers are replaced
 consistently, so that what the weights know is of no use. Needs numpy, tokenizers.
@@ -34,13 +36,15 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import processors, trainers
 
-# Their ids are their places. NONE: the passages do not say; START, END_MARK: only ever scored, never read.
-SPECIALS = ["<|endoftext|>", "<|padding|>", "<|none|>", "<|start|>", "<|end|>"]
-END, PADDING, NONE, START, STOP = range(5)
+# Their ids are their places. NONE: the passages do not say. START and STOP are only ever scored, never read. SEEN
+# stands in front of a passage's token whose stem the question has.
+SPECIALS = ["<|endoftext|>", "<|padding|>", "<|none|>", "<|start|>", "<|end|>", "<|seen|>"]
+END, PADDING, NONE, START, STOP, SEEN = range(6)
 ANSWER_TOKENS_MAX = 32
 CUES = {"cue_question": "Question: ", "cue_gap": "\n\n", "cue_answer": "\nAnswer:"}      # server/prompt.c's
 TEXT_SHARE = {"squad1.1-train-wikipedia": 1.0, "medquad": 1.0, "english-novels": 0.5}
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
+WORD = re.compile(r"[^\W_]+")
 NAME_OR_NUMBER = re.compile(r"\b(?:[A-Z][a-z]{2,}|\d{2,4})\b")
 BEGAN = time.time()
 
@@ -156,9 +160,23 @@ def tokens_of(offsets, begin, end):
     return first, last + 1
 
 
+def stem(word):
+    """What makes words alike: their first five letters, lower-case."""
+    return word.lower()[:5]
+
+
+def frequent_stems(groups, most=160):
+    """Those of the words that occur most: they tell nothing about where an answer is."""
+    count = collections.Counter()
+    for group in groups:
+        for text in [group[0]["context"]] + [row["question"] for row in group]:
+            count.update(map(stem, WORD.findall(text)))
+    return [w for w, _ in sorted(count.items(), key=lambda x: (-x[1], x[0]))[:most]]
+
+
 class Pack:
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, frequent):
+        self.tokenizer, self.frequent, self.known = tokenizer, set(frequent), {}
         self.lists = collections.defaultdict(list)
         self.counts = collections.Counter()
         self.articles = {}
@@ -171,6 +189,7 @@ class Pack:
         number = self.counts["passage"]
         self.counts["passage"] += 1
         self.put("words", "passage", encoded.ids)
+        self.lists["stem"].append(self.stems(text, encoded))
         self.put("sentences", "sentence", firsts)
         self.lists["article"].append(self.articles.setdefault(group[0]["title"] or number, len(self.articles)))
         self.lists["invented"].append(made_up)
@@ -178,10 +197,23 @@ class Pack:
             begin, end = tokens_of(encoded.offsets, *meant(row, starts))
             if end - begin > ANSWER_TOKENS_MAX:
                 continue
-            self.put("asked", "question", self.ids(row["question"].strip()))
+            asked = self.tokenizer.encode(row["question"].strip(), add_special_tokens=False)
+            self.put("asked", "question", asked.ids)
+            self.lists["asked_stem"].append(self.stems(row["question"].strip(), asked))
             self.put("told", "tell", self.ids(" " + text[slice(*meant(row, starts))]))
             self.lists["of"].append(number)
             self.lists["answer"].append((begin, end))
+
+    def stems(self, text, encoded):
+        """(T,) u16, by numbers that stems get as they come (past 65,535 they share 0)."""
+        out = np.zeros(len(encoded.ids), np.uint16)
+        ends = [end for _, end in encoded.offsets]
+        for match in WORD.finditer(text):
+            name = stem(match.group())
+            if name not in self.frequent:
+                number = self.known.setdefault(name, len(self.known) + 1)
+                out[np.searchsorted(ends, match.start(), "right")] = number if number < 65536 else 0
+        return out
 
     def ids(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
@@ -191,7 +223,7 @@ class Pack:
         self.lists[index].append(len(ids))
 
     def arrays(self):
-        out = {name: np.concatenate(self.lists[name]) for name in ("words", "sentences", "asked", "told")}
+        out = {name: np.concatenate(self.lists[name]) for name in ("words", "sentences", "asked", "told", "stem", "asked_stem")}
         for index in ("passage", "sentence", "question", "tell"):
             out[index] = np.concatenate([[0], np.cumsum(self.lists[index])]).astype(np.uint32)
         out["article"] = np.array(self.lists["article"], np.uint32)
@@ -248,7 +280,8 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     tokenizer.save(os.path.join(args.out, "tokenizer.json"))
     say(f"tokenizer of {tokenizer.get_vocab_size()}")
-    pack, common = Pack(tokenizer), common_words(groups)
+    frequent = frequent_stems(groups)
+    pack, common = Pack(tokenizer, frequent), common_words(groups)
     for group in groups:
         pack.add_passage(group, False)
         if chance.random() < args.invented:
@@ -262,6 +295,8 @@ def main():
             stream.append(np.array([END] + e.ids, np.uint16))
     arrays["text"] = np.concatenate(stream)
     arrays["vocabulary"] = np.array(tokenizer.get_vocab_size())
+    with open(os.path.join(args.out, "frequent.json"), "w", encoding="utf-8") as f:
+        json.dump(frequent, f, ensure_ascii=False, indent=1)
     path = os.path.join(args.out, "pack.npz")
     np.savez(path, **arrays)
     say(f"{len(arrays['text'])} tokens of text, {len(arrays['of'])} questions on {len(arrays['article'])} "

@@ -182,7 +182,7 @@ class Mixer(nn.Module):
         weight = 0.1 * torch.randn(taps, inner)
         weight[-1] += 1
         self.taps, self.conv_bias = nn.Parameter(weight), nn.Parameter(torch.zeros(inner))
-        key = torch.randn(state, inner) / math.sqrt(inner)
+        key = torch.randn(state, inner) / math.sqrt(inner) * 3
         self.x_dt = nn.Parameter(torch.randn(rank, inner) / math.sqrt(inner))
         self.x_bc = nn.Parameter(torch.cat([key, key]))
         self.dt = nn.Parameter(torch.randn(inner, rank) / math.sqrt(rank) * 0.1)
@@ -284,3 +284,11 @@ def export(model, tokenizer_json, folder):
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
         json.dump(config, f, indent=1)
         f.write("\n")
+
+
+def load(checkpoint, device):
+    """The model of a run's checkpoint, on the device."""
+    state = torch.load(checkpoint, map_location=device, weights_only=True)
+    model = Generator(state["shape"])
+    model.load_state_dict(state["model"])
+    return model.to(device).eval()
