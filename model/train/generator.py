@@ -16,6 +16,7 @@ import json
 import math
 import os
 import platform
+import signal
 import time
 
 import numpy as np
@@ -26,17 +27,18 @@ import generator_batch as batch
 import generator_model
 
 # A plan: the shape, and stages that each read so many tokens. rate: of the matrices' optimiser; it rises over the
-# first steps, and falls to nothing over the last `fall` of all tokens. batch_tokens: padding counted.
+# first steps, and falls to nothing over the last `fall` of all tokens. batch_tokens: padding counted. spoken: what the
+# answers' loss counts beside the marks'. A stage's other entries are generator_batch.py's MIXTURE.
 PLANS = {
     "tiny": {"shape": {"width": 32, "layers": 2, "state": 8, "taps": 4}, "batch_tokens": 1024, "rate": 0.005,
              "fall": 0.5, "stages": [
                  {"name": "text", "tokens": 20_000, "length": 128},
                  {"name": "questions", "tokens": 60_000, "context": (24, 48), "first": 0.7}]},
-    "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.005,
-            "fall": 0.4, "stages": [
-                {"name": "short", "tokens": 12_000_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
-                {"name": "longer", "tokens": 30_000_000, "context": (32, 200), "repeats": 0.6,
-                 "passages": 3, "several": 0.25, "none": 0.2}]},
+    "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
+            "fall": 0.4, "spoken": 0.3, "stages": [
+                {"name": "short", "tokens": 5_000_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
+                {"name": "longer", "tokens": 9_000_000, "context": (24, 170), "repeats": 0.5,
+                 "passages": 3, "several": 0.2, "none": 0.2}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
             "fall": 0.4, "stages": [
                 {"name": "text", "tokens": 120_000_000, "length": 1024},
@@ -217,7 +219,7 @@ class Run:
                 group["lr"] = rate * share
             optimiser.zero_grad(set_to_none=True)
         parts = losses(self.model, self.kind, ids, weights, marks, self.device)
-        sum(parts).backward()
+        (parts[0] * self.plan.get("spoken", 1.0) + parts[1]).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
@@ -233,10 +235,12 @@ class Run:
                  f"{self.device} ({name}), scan {self.kind}, torch {torch.__version__}, from token {self.tokens}")
         began = said = saved = time.time()
         since, held, first = self.tokens, [], self.step
+        told = []
+        signal.signal(signal.SIGTERM, lambda *_: told.append(True))        # as if the minutes were over
         for made in self.batches():
             held.append(self.learn(made))
             now = time.time()
-            over = now - began > self.args.minutes * 60 or self.step - first >= self.args.steps
+            over = now - began > self.args.minutes * 60 or self.step - first >= self.args.steps or told
             if now - said > self.args.say or over:
                 spoken, marked = np.mean(held, 0)
                 self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} {self.device} step {self.step} "
@@ -254,7 +258,8 @@ class Run:
             self.save()
             self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} the plan's {self.tokens} tokens are read")
         if self.args.export:
-            generator_model.export(self.model, os.path.join(self.args.pack, "tokenizer.json"), self.args.export)
+            seen = self.plan["stages"][-1].get("seen", batch.MIXTURE["seen"])
+            generator_model.export(self.model, self.args.pack, self.args.export, seen, self.args.half)
 
 
 def main():
@@ -265,6 +270,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=1e9, help="then stop; run again to go on")
     parser.add_argument("--steps", type=int, default=1 << 60, help="as --minutes, counted")
     parser.add_argument("--export", help="folder to write the model to")
+    parser.add_argument("--half", action="store_true", help="export bfloat16 matrices")
     parser.add_argument("--vectors", help="the embedder's folder, to start the embeddings from")
     parser.add_argument("--scan", choices=("plain", "chunked", "native", "triton"))
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")

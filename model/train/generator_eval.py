@@ -19,6 +19,7 @@ import string
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 import generator_batch as batch
@@ -101,8 +102,8 @@ def scores_of(model, kind, pack, asked, repeats):
         row[:len(tokens)] = tokens
     device = model.embeddings.device
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        hidden = model(torch.from_numpy(ids).to(device), kind).float()
-        marks = (hidden @ model.embeddings[[batch.START, batch.STOP, batch.NONE]].T.float()).cpu().numpy()
+        hidden = model(torch.from_numpy(ids).to(device), kind)
+        marks = F.linear(hidden, model.embeddings[[batch.START, batch.STOP, batch.NONE]]).float().cpu().numpy()
     return [(m[p:p + len(a.ids), 0], m[p:p + len(a.ids), 1], m[p + len(a.ids) - 1, 2])
             for m, p, a in zip(marks, places, asked)]
 

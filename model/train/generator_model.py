@@ -254,33 +254,50 @@ def exported(model):
     return {name: t.detach().float().cpu().contiguous().numpy() for name, t in out.items()}
 
 
-def write_safetensors(path, tensors):
+def halved(array):
+    """float32 -> the bits of bfloat16, to the nearest, ties to even"""
+    bits = array.astype("<f4").view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
+def write_safetensors(path, tensors, half):
+    """float32, or bfloat16 of the matrices; the decays stay whole"""
     header, at = {}, 0
+    tensors = {n: halved(t) if half and t.ndim == 2 and not n.endswith("A_log") else np.ascontiguousarray(t, "<f4")
+               for n, t in tensors.items()}
     for name, t in sorted(tensors.items()):
-        header[name] = {"dtype": "F32", "shape": list(t.shape), "data_offsets": [at, at + t.nbytes]}
+        header[name] = {"dtype": "BF16" if t.itemsize == 2 else "F32", "shape": list(t.shape),
+                        "data_offsets": [at, at + t.nbytes]}
         at += t.nbytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(path, "wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
         for _, t in sorted(tensors.items()):
-            f.write(np.ascontiguousarray(t, "<f4").tobytes())
+            f.write(t.tobytes())
 
 
-def export(model, tokenizer_json, folder):
-    """Writes what model_open reads: config.json, model.safetensors, tokenizer.json."""
+def export(model, pack, folder, seen, half=False):
+    """Writes what model_open reads: config.json, model.safetensors, tokenizer.json. pack: generator_data.py's folder.
+    config.json's "lethe" says how the prompt is laid out (README.md)."""
     s = model.shape
     os.makedirs(folder, exist_ok=True)
-    write_safetensors(os.path.join(folder, "model.safetensors"), exported(model))
-    with open(tokenizer_json, "rb") as source, open(os.path.join(folder, "tokenizer.json"), "wb") as f:
-        f.write(source.read())
+    write_safetensors(os.path.join(folder, "model.safetensors"), exported(model), half)
+    with open(os.path.join(pack, "tokenizer.json"), "rb") as source:
+        with open(os.path.join(folder, "tokenizer.json"), "wb") as f:
+            f.write(source.read())
+    with open(os.path.join(pack, "frequent.json"), encoding="utf-8") as f:
+        frequent = json.load(f)
+    layout = {"none": 2, "start": 3, "stop": 4, "span_tokens_max": 24}
+    if seen:
+        layout.update(seen=5, stem_letters=5, frequent=frequent)
     config = {"architectures": ["MambaForCausalLM"], "model_type": "mamba", "vocab_size": s["vocabulary"],
               "hidden_size": s["width"], "intermediate_size": 2 * s["width"], "state_size": s["state"],
               "num_hidden_layers": s["layers"], "conv_kernel": s["taps"], "expand": 2,
               "time_step_rank": (s["width"] + 15) // 16, "hidden_act": "silu", "layer_norm_epsilon": 1e-5,
               "rms_norm": True, "residual_in_fp32": True, "use_bias": False, "use_conv_bias": True,
               "tie_word_embeddings": True, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1,
-              "torch_dtype": "float32"}
+              "torch_dtype": "bfloat16" if half else "float32", "lethe": layout}
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as f:
         json.dump(config, f, indent=1)
         f.write("\n")
