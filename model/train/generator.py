@@ -36,15 +36,15 @@ PLANS = {
                  {"name": "questions", "tokens": 60_000, "context": (24, 48), "first": 0.7}]},
     "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
             "fall": 0.4, "spoken": 0.3, "stages": [
-                {"name": "short", "tokens": 5_000_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
-                {"name": "longer", "tokens": 9_000_000, "context": (24, 170), "repeats": 0.5,
-                 "passages": 3, "several": 0.2, "none": 0.2}]},
+                {"name": "short", "tokens": 4_400_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
+                {"name": "narrow", "tokens": 10_000_000, "context": (30, 90), "repeats": 0.25, "narrow": 1.0,
+                 "passages": 5, "several": 0.4, "none": 0.1}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
             "fall": 0.4, "stages": [
-                {"name": "text", "tokens": 120_000_000, "length": 1024},
-                {"name": "short", "tokens": 60_000_000, "context": (32, 160), "repeats": 0.3, "first": 0.7},
-                {"name": "longer", "tokens": 240_000_000, "context": (64, 700), "repeats": 0.6, "first": 0.6,
-                 "passages": 5, "several": 0.5, "none": 0.25}]},
+                {"name": "text", "tokens": 110_000_000, "length": 1024},
+                {"name": "short", "tokens": 60_000_000, "context": (16, 96), "repeats": 0.2, "first": 0.8},
+                {"name": "longer", "tokens": 230_000_000, "context": (48, 500), "repeats": 0.6, "first": 0.7,
+                 "passages": 5, "several": 0.5, "none": 0.15, "narrow": 0.4}]},
 }
 
 
@@ -156,6 +156,7 @@ class Run:
         self.device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
         self.kind = args.scan or generator_model.choose_scan(self.device)
         self.pack = batch.Pack(os.path.join(args.pack, "pack.npz"))
+        self.blocks = batch.Blocks(os.path.join(args.pack, "pack.npz"), self.pack, args.workers)
         self.tokens = self.step = self.stage = self.block = self.batch = self.stage_tokens = 0
         torch.manual_seed(args.seed)
         vocabulary = int(self.pack.all["vocabulary"])
@@ -199,11 +200,7 @@ class Run:
         while self.stage < len(self.plan["stages"]):
             stage = self.plan["stages"][self.stage]
             size, seed = self.plan["batch_tokens"], self.args.seed * 100 + self.stage
-            if "length" in stage:
-                made = batch.text_batches(self.pack, stage["length"], size, seed, self.block)
-            else:
-                mixture = dict(batch.MIXTURE, **{k: v for k, v in stage.items() if k in batch.MIXTURE})
-                made = batch.question_batches(self.pack, mixture, size, seed, self.block, self.args.block)
+            made = self.blocks.get(stage, size, seed, self.block, self.args.block)
             while self.batch < len(made) and self.stage_tokens < stage["tokens"]:
                 yield made[self.batch]
                 self.batch += 1
@@ -257,6 +254,7 @@ class Run:
         else:
             self.save()
             self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} the plan's {self.tokens} tokens are read")
+        self.blocks.close()
         if self.args.export:
             seen = self.plan["stages"][-1].get("seen", batch.MIXTURE["seen"])
             generator_model.export(self.model, self.args.pack, self.args.export, seen, self.args.half)
@@ -275,6 +273,7 @@ def main():
     parser.add_argument("--scan", choices=("plain", "chunked", "native", "triton"))
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
     parser.add_argument("--block", type=int, default=2048, help="questions that are put into batches together")
+    parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     parser.add_argument("--say", type=float, default=20, help="seconds between lines of the log")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, help="instead of the plan's")

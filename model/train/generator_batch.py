@@ -12,13 +12,17 @@ with it, that of NONE behind the last gap that it is not there. A softmax over t
 With "seen", SEEN stands in front of each token of such a reading whose stem the question has: a small model does not
 learn to look words up in the time there is. Passages that are read before the question have none.
 """
+import concurrent.futures
+import multiprocessing
+
 import numpy as np
 
 END, PADDING, NONE, START, STOP, SEEN = range(6)
 
-# How examples vary. context: tokens of one reading, drawn in between; passages: at most so many in one.
+# How examples vary. context: tokens of one reading, drawn in between; passages: at most so many are read (or chosen
+# from); several: how often more than one; narrow: how often the best sentences instead of passages.
 MIXTURE = {"context": (32, 128), "passages": 1, "several": 0.3, "none": 0.2, "repeats": 0.5, "first": 1.0,
-           "packed": 4, "invented": 0.5, "seen": True}
+           "packed": 4, "invented": 0.5, "seen": True, "narrow": 0.0}
 
 
 class Pack:
@@ -31,6 +35,7 @@ class Pack:
         self.cue_question, self.cue_gap, self.cue_answer = a["cue_question"], a["cue_gap"], a["cue_answer"]
         self.of, self.answer, self.article, self.text = a["of"], a["answer"], a["article"], a["text"]
         self.first_of = np.searchsorted(self.of, np.arange(len(self.article) + 1))
+        self.weight, self.cut = self.informations(), {}
         self.ordinary = np.flatnonzero(~a["invented"][self.of])
         self.made_up = np.flatnonzero(a["invented"][self.of])
 
@@ -40,6 +45,23 @@ class Pack:
 
     def passage(self, number):
         return self.part("words", "passage", number)
+
+    def informations(self):
+        """(65536,) f32: each stem's inverse document frequency over the passages; 0 for those never looked up"""
+        stems, starts = self.all["stem"], self.all["passage"]
+        count = np.zeros(65536)
+        for begin, end in zip(starts[:-1], starts[1:]):
+            count[np.unique(stems[begin:end])] += 1
+        out = np.log((len(starts) + 1) / (count + 1))
+        out[0] = 0
+        return out.astype(np.float32)
+
+    def sentence_stems(self, number):
+        """[(begin, end, set of stems)] of a passage's sentences"""
+        if number not in self.cut:
+            ends, stems = self.sentences(number).tolist(), self.part("stem", "passage", number)
+            self.cut[number] = [(a, b, set(stems[a:b].tolist())) for a, b in zip(ends[:-1], ends[1:])]
+        return self.cut[number]
 
     def sentences(self, number):
         return np.append(self.part("sentences", "sentence", number), len(self.passage(number))).astype(np.int64)
@@ -88,6 +110,43 @@ def holds(text, told):
     return any(np.array_equal(text[h:h + len(told)], told) for h in hits)
 
 
+def ranked(pack, question, passages, skip):
+    """[(passage, begin, end)] of the passages' sentences, those that carry most of the question's information first.
+    skip(passage, begin, end): leave it out"""
+    asked = set(pack.part("asked_stem", "question", question).tolist())
+    found = []
+    for number in passages:
+        for begin, end, stems in pack.sentence_stems(number):
+            if not skip(number, begin, end):
+                told = sum(float(pack.weight[s]) for s in sorted(asked & stems))
+                found.append((-told, len(found), (number, begin, end)))
+    return [piece for _, _, piece in sorted(found)]
+
+
+def best_sentences(pack, question, mixture, budget, random):
+    """What the server's reader would hand on: whole sentences, best first, at most about budget tokens. -> pieces,
+    the answer's place among them or -1"""
+    number, (begin, end) = pack.of[question], pack.answer[question]
+    passages = [int(number)]
+    if mixture["passages"] > 1 and random.random() < mixture["several"]:
+        near = number + 1 + np.arange(int(random.integers(1, mixture["passages"])))
+        passages += [int(n) for n in near if n < len(pack.article) and pack.article[n] == pack.article[number]]
+    told, left_out = pack.passage(number)[begin:end], random.random() < mixture["none"]
+
+    def skip(passage, a, b):
+        if passage == number and a <= begin < b:
+            return left_out
+        return holds(pack.passage(passage)[a:b], told)      # which of two is meant could not be said
+    chosen, total = [], 0
+    for piece in ranked(pack, question, passages, skip):
+        size = piece[2] - piece[1]
+        if not chosen or total + size <= budget:
+            chosen.append(piece)
+            total += size
+    place = [i for i, (p, a, b) in enumerate(chosen) if p == number and a <= begin and end <= b]
+    return chosen, place[0] if place else -1
+
+
 def context(pack, question, mixture, random):
     """-> tokens of one reading, their stems, (begin, end) of the answer in it or None"""
     low, high = mixture["context"]
@@ -95,12 +154,22 @@ def context(pack, question, mixture, random):
     count = int(random.integers(2, mixture["passages"] + 1)) \
         if mixture["passages"] > 1 and random.random() < mixture["several"] else 1
     number, (begin, end) = pack.of[question], pack.answer[question]
+    if random.random() < mixture["narrow"]:
+        parts, place = best_sentences(pack, question, mixture, budget, random)
+        if parts:
+            return joined(pack, question, parts, place)
     answered = random.random() >= mixture["none"]
     parts = [distractor(pack, question, budget // count, random) for _ in range(count - answered)]
     parts, place = [p for p in parts if p], -1
     if answered or not parts:
         place = int(random.integers(len(parts) + 1))
         parts.insert(place, (number, *window(pack, number, (begin, end), budget // count, random)))
+    return joined(pack, question, parts, place)
+
+
+def joined(pack, question, parts, place):
+    """The pieces (passage, begin, end) as one reading; the answer's is parts[place]."""
+    begin, end = pack.answer[question]
     tokens, stems, found, gap = [], [], None, pack.cue_gap
     for i, (passage, a, b) in enumerate(parts):
         if i == place:
@@ -216,3 +285,47 @@ def text_batches(pack, length, tokens, seed, block, count=64):
         weights[:, -1] = 0
         out.append((ids, weights, np.zeros((0, 5), np.int64)))
     return out
+
+
+# ---- blocks made ahead --------------------------------------------------------------------------
+
+def block_of(pack, stage, tokens, seed, block, count):
+    """The block-th list of batches of a plan's stage."""
+    if "length" in stage:
+        return text_batches(pack, stage["length"], tokens, seed, block)
+    mixture = dict(MIXTURE, **{k: v for k, v in stage.items() if k in MIXTURE})
+    return question_batches(pack, mixture, tokens, seed, block, count)
+
+
+OWN = None              # a worker's pack
+
+
+def worker_open(path):
+    global OWN
+    OWN = Pack(path)
+
+
+def worker_block(*arguments):
+    return block_of(OWN, *arguments)
+
+
+class Blocks:
+    """Blocks in order, made ahead by processes of their own (0: when they are asked for): a GPU is faster than one."""
+
+    def __init__(self, path, pack, workers):
+        self.pack, self.workers, self.ahead = pack, workers, {}
+        if workers:
+            self.pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"),
+                                                               worker_open, (path,))
+
+    def get(self, stage, tokens, seed, block, count):
+        if not self.workers:
+            return block_of(self.pack, stage, tokens, seed, block, count)
+        for b in range(block, block + self.workers + 1):
+            if (seed, b) not in self.ahead:
+                self.ahead[seed, b] = self.pool.submit(worker_block, stage, tokens, seed, b, count)
+        return self.ahead.pop((seed, block)).result()
+
+    def close(self):
+        if self.workers:
+            self.pool.shutdown(cancel_futures=True)

@@ -2,16 +2,20 @@
 """What a trained generator's marks are worth on questions with their passage.
 
     generator_eval.py --pack DIR --run DIR --qa FILE.jsonl.gz [--questions N] [--repeats 1,2] [--neighbours N]
+                      [--narrow TOKENS]
 
 Question first; the answer is the span of whole words, of at most 24 tokens, with the greatest sum of START at its
 first and END_MARK at its last token in the last reading. It is withheld where NONE exceeds half of that by more than
 a threshold. Exact match and F1 as SQuAD counts them, with 95 % intervals from 1,000 resamples. --neighbours N: N
-passages of the same article are read too, the right one at a random place. Needs tokenizers.
+passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but their
+sentences that carry most of the question's information (IDF over the file's passages), best first, about so many tokens.
+Needs tokenizers.
 """
 import argparse
 import collections
 import gzip
 import json
+import math
 import os
 import random
 import re
@@ -24,7 +28,7 @@ from tokenizers import Tokenizer
 
 import generator_batch as batch
 import generator_model
-from generator_data import WORD, stem
+from generator_data import WORD, sentence_starts, stem
 
 SPAN_TOKENS_MAX = 24
 
@@ -133,6 +137,75 @@ def answers(model, kind, pack, asked, repeats, size=32):
     return out
 
 
+def spoken(model, kind, pack, asked, repeats, size=32):
+    """The answers that the model writes behind the cue, greedily, held to spans of whole words."""
+    out = []
+    for at in range(0, len(asked), size):
+        some = asked[at:at + size]
+        rows = [[*pack.cue_question, *a.question, *pack.cue_gap, *a.ids * repeats, *pack.cue_question, *a.question,
+                 *pack.cue_answer] for a in some]
+        edges = [a.edges() for a in some]
+        # The places where the words so far end: at first, in front of every word.
+        plain = [[i for i, (b, e) in enumerate(a.spans) if e > b] for a in some]
+        places = [[(None, k) for k, i in enumerate(p) if opens[i]] for p, (opens, _) in zip(plain, edges)]
+        said, over = [""] * len(some), [False] * len(some)
+        for _ in range(SPAN_TOKENS_MAX + 1):
+            logits = last_logits(model, kind, rows)
+            for n, a in enumerate(some):
+                if over[n]:
+                    continue
+                choices = {}
+                for first, k in places[n]:
+                    if k < len(plain[n]):
+                        choices.setdefault(a.ids[plain[n][k]], []).append((k if first is None else first, k))
+                ended = [(f, k) for f, k in places[n] if f is not None and edges[n][1][plain[n][k - 1]]]
+                best = max([*choices, *([batch.END] if ended else [])], key=lambda t: logits[n, t], default=batch.END)
+                if best == batch.END:
+                    first, end = (ended or [(0, 1)])[0]
+                    said[n] = a.text[a.spans[plain[n][first]][0]:a.spans[plain[n][end - 1]][1]].strip()
+                    over[n] = True
+                    continue
+                rows[n].append(best)
+                places[n] = [(f, k + 1) for f, k in choices[best]]
+            if all(over):
+                break
+        out += said
+    return out
+
+
+def last_logits(model, kind, rows):
+    ids = np.full((len(rows), max(map(len, rows))), batch.PADDING, np.int64)
+    for row, tokens in zip(ids, rows):
+        row[:len(tokens)] = tokens
+    at = torch.tensor([len(r) - 1 for r in rows])
+    with torch.no_grad(), torch.autocast(model.embeddings.device.type, torch.bfloat16):
+        hidden = model(torch.from_numpy(ids).to(model.embeddings.device), kind)
+        return model.logits(hidden[torch.arange(len(rows)), at]).float().cpu().numpy()
+
+
+def information(passages, frequent):
+    """{stem: inverse document frequency}"""
+    count = collections.Counter(s for p in passages for s in {stem(w) for w in WORD.findall(p)})
+    return {s: math.log((len(passages) + 2) / (n + 1)) for s, n in count.items() if s not in frequent}
+
+
+def best_sentences(tokenizer, weight, question, passages, budget):
+    """As generator_batch.best_sentences; each with a blank in front."""
+    asked, found = {stem(w) for w in WORD.findall(question)}, []
+    for passage in passages:
+        starts = sentence_starts(passage)
+        for a, b in zip(starts, starts[1:] + [len(passage)]):
+            shared = asked & {stem(w) for w in WORD.findall(passage[a:b])}
+            found.append((-sum(weight.get(s, 0) for s in sorted(shared)), len(found), " " + passage[a:b].strip()))
+    chosen, total = [], 0
+    for _, _, text in sorted(found):
+        size = len(tokenizer.encode(text, add_special_tokens=False).ids)
+        if not chosen or total + size <= budget:
+            chosen.append(text)
+            total += size
+    return chosen
+
+
 def rows_of(path, count, neighbours):
     """[(question, passages, expected answers)]"""
     with gzip.open(path, "rt", encoding="utf-8") as f:
@@ -170,6 +243,8 @@ def main():
     parser.add_argument("--questions", type=int, default=0)
     parser.add_argument("--repeats", default="1,2")
     parser.add_argument("--neighbours", type=int, default=0)
+    parser.add_argument("--narrow", type=int, default=0)
+    parser.add_argument("--spoken", action="store_true", help="also what is written behind the cue, held to spans")
     args = parser.parse_args()
     pack = batch.Pack(os.path.join(args.pack, "pack.npz"))
     tokenizer = Tokenizer.from_file(os.path.join(args.pack, "tokenizer.json"))
@@ -178,13 +253,22 @@ def main():
     rows = rows_of(args.qa, args.questions, args.neighbours)
     with open(os.path.join(args.pack, "frequent.json"), encoding="utf-8") as f:
         frequent = set(json.load(f))
+    if args.narrow:
+        weight = information(sorted({p for _, passages, _ in rows for p in passages}), frequent)
+        rows = [(q, best_sentences(tokenizer, weight, q, p, args.narrow), e) for q, p, e in rows]
     asked = [Asked(tokenizer, frequent, q, passages, pack.cue_gap) for q, passages, _ in rows]
     for repeats in map(int, args.repeats.split(",")):
         found = answers(model, generator_model.choose_scan(device), pack, asked, repeats)
         said = [(t, e) for (_, _, t), (_, _, e) in zip(found, rows) if e]
-        print(f"read {repeats} times, {args.neighbours} neighbours, {len(said)} answerable: exact match "
+        print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: exact match "
               f"{interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
               f"withheld at 3 points of F1: {100 * withheld(found, rows):.1f} %", flush=True)
+        if args.spoken:
+            can = [a for a, (_, _, e) in zip(asked, rows) if e]
+            said = zip(spoken(model, generator_model.choose_scan(device), pack, can, repeats), [e for _, _, e in rows if e])
+            said = list(said)
+            print(f"  written behind the cue: exact match {interval([exact(*s) for s in said])}, F1 "
+                  f"{interval([f1(*s) for s in said])}", flush=True)
 
 
 if __name__ == "__main__":
