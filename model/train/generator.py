@@ -149,10 +149,15 @@ def initial_vectors(model, folder, tokenizer_json):
     return found
 
 
+def now_text():
+    return datetime.datetime.now().isoformat(timespec="seconds")
+
+
 class Run:
     def __init__(self, args):
         self.args, self.plan = args, dict(PLANS[args.plan])
         self.plan["rate"] = args.rate or self.plan["rate"]
+        self.plan["stages"] = [dict(s, tokens=int(s["tokens"] * args.scale)) for s in self.plan["stages"]]
         self.device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
         self.kind = args.scan or generator_model.choose_scan(self.device)
         self.pack = batch.Pack(os.path.join(args.pack, "pack.npz"))
@@ -181,7 +186,8 @@ class Run:
 
     def save(self):
         state = {"model": self.model.state_dict(), "optimisers": [o.state_dict() for o in self.optimisers],
-                 "plan": self.args.plan, "shape": self.model.shape, "where": {k: getattr(self, k) for k in self.where()}}
+                 "plan": self.args.plan, "shape": self.model.shape,
+                 "where": {k: getattr(self, k) for k in self.where()}}
         torch.save(state, self.checkpoint + ".part")
         os.replace(self.checkpoint + ".part", self.checkpoint)
 
@@ -228,7 +234,7 @@ class Run:
     def go(self):
         name = torch.cuda.get_device_name() if self.device == "cuda" else platform.processor() or "cpu"
         count = sum(p.numel() for p in self.model.parameters())
-        self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} plan {self.args.plan}, {count} parameters, "
+        self.say(f"{now_text()} plan {self.args.plan}, {count} parameters, "
                  f"{self.device} ({name}), scan {self.kind}, torch {torch.__version__}, from token {self.tokens}")
         began = said = saved = time.time()
         since, held, first = self.tokens, [], self.step
@@ -240,7 +246,7 @@ class Run:
             over = now - began > self.args.minutes * 60 or self.step - first >= self.args.steps or told
             if now - said > self.args.say or over:
                 spoken, marked = np.mean(held, 0)
-                self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} {self.device} step {self.step} "
+                self.say(f"{now_text()} {self.device} step {self.step} "
                          f"tokens {self.tokens} stage {self.plan['stages'][self.stage]['name']} spoken {spoken:.4f} "
                          f"marked {marked:.4f} tokens/s {(self.tokens - since) / (now - said):.0f}")
                 said, since, held = now, self.tokens, []
@@ -253,7 +259,7 @@ class Run:
                 break
         else:
             self.save()
-            self.say(f"{datetime.datetime.now().isoformat(timespec='seconds')} the plan's {self.tokens} tokens are read")
+            self.say(f"{now_text()} the plan's {self.tokens} tokens are read")
         self.blocks.close()
         if self.args.export:
             seen = self.plan["stages"][-1].get("seen", batch.MIXTURE["seen"])
@@ -273,6 +279,7 @@ def main():
     parser.add_argument("--scan", choices=("plain", "chunked", "native", "triton"))
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
     parser.add_argument("--block", type=int, default=2048, help="questions that are put into batches together")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the plan's tokens; may change between slices")
     parser.add_argument("--workers", type=int, default=0, help="processes that make batches ahead")
     parser.add_argument("--say", type=float, default=20, help="seconds between lines of the log")
     parser.add_argument("--seed", type=int, default=1)

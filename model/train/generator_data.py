@@ -223,7 +223,8 @@ class Pack:
         self.lists[index].append(len(ids))
 
     def arrays(self):
-        out = {name: np.concatenate(self.lists[name]) for name in ("words", "sentences", "asked", "told", "stem", "asked_stem")}
+        names = ("words", "sentences", "asked", "told", "stem", "asked_stem")
+        out = {name: np.concatenate(self.lists[name]) for name in names}
         for index in ("passage", "sentence", "question", "tell"):
             out[index] = np.concatenate([[0], np.cumsum(self.lists[index])]).astype(np.uint32)
         out["article"] = np.array(self.lists["article"], np.uint32)

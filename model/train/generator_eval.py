@@ -7,9 +7,9 @@
 Question first; the answer is the span of whole words, of at most 24 tokens, with the greatest sum of START at its
 first and END_MARK at its last token in the last reading. It is withheld where NONE exceeds half of that by more than
 a threshold. Exact match and F1 as SQuAD counts them, with 95 % intervals from 1,000 resamples. --neighbours N: N
-passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but their
-sentences that carry most of the question's information (IDF over the file's passages), best first, about so many tokens.
-Needs tokenizers.
+passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but those of
+their sentences that carry most of the question's information (IDF over the file's passages), best first, about so many
+tokens. Needs tokenizers.
 """
 import argparse
 import collections
@@ -235,6 +235,20 @@ def withheld(found, rows):
     return float((cannot < max(allowed)).mean()) if allowed else 0.0
 
 
+def measure(model, kind, pack, asked, rows, repeats, args):
+    found = answers(model, kind, pack, asked, repeats)
+    said = [(t, e) for (_, _, t), (_, _, e) in zip(found, rows) if e]
+    print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: exact "
+          f"match {interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
+          f"withheld at 3 points of F1: {100 * withheld(found, rows):.1f} %", flush=True)
+    if not args.spoken:
+        return
+    can = [(a, e) for a, (_, _, e) in zip(asked, rows) if e]
+    said = list(zip(spoken(model, kind, pack, [a for a, _ in can], repeats), [e for _, e in can]))
+    print(f"  written behind the cue: exact match {interval([exact(*s) for s in said])}, F1 "
+          f"{interval([f1(*s) for s in said])}", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description="Measures the generator's marks.")
     parser.add_argument("--pack", required=True)
@@ -258,17 +272,8 @@ def main():
         rows = [(q, best_sentences(tokenizer, weight, q, p, args.narrow), e) for q, p, e in rows]
     asked = [Asked(tokenizer, frequent, q, passages, pack.cue_gap) for q, passages, _ in rows]
     for repeats in map(int, args.repeats.split(",")):
-        found = answers(model, generator_model.choose_scan(device), pack, asked, repeats)
-        said = [(t, e) for (_, _, t), (_, _, e) in zip(found, rows) if e]
-        print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: exact match "
-              f"{interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
-              f"withheld at 3 points of F1: {100 * withheld(found, rows):.1f} %", flush=True)
-        if args.spoken:
-            can = [a for a, (_, _, e) in zip(asked, rows) if e]
-            said = zip(spoken(model, generator_model.choose_scan(device), pack, can, repeats), [e for _, _, e in rows if e])
-            said = list(said)
-            print(f"  written behind the cue: exact match {interval([exact(*s) for s in said])}, F1 "
-                  f"{interval([f1(*s) for s in said])}", flush=True)
+        measure(model, generator_model.choose_scan(device), pack, asked, rows, repeats, args)
+
 
 
 if __name__ == "__main__":

@@ -125,7 +125,8 @@ class NativeScan(torch.autograd.Function):
         (b, t, d), n = u.shape, bc.shape[2] // 2
         out = torch.empty_like(u)
         states = torch.empty(b, (t + CHUNK - 1) // CHUNK, d, n)
-        NATIVE.scan_forward(*pointers(u, raw, z, bc, dt_bias, skip, out, states), b, t, d, n)
+        work = torch.empty(b, d, n)
+        NATIVE.scan_forward(*pointers(u, raw, z, bc, dt_bias, skip, out, states, work), b, t, d, n)
         ctx.save_for_backward(u, raw, z, bc, dt_bias, skip, states)
         return out
 
@@ -135,8 +136,8 @@ class NativeScan(torch.autograd.Function):
         (b, t, d), n = u.shape, bc.shape[2] // 2
         slopes = [torch.empty_like(x) for x in (u, raw, z, bc)]
         rows = [torch.zeros(b, d), torch.zeros(b, d)]
-        NATIVE.scan_backward(*pointers(u, raw, z, bc, dt_bias, skip, states, dout.contiguous(), *slopes, *rows),
-                             b, t, d, n)
+        given = (u, raw, z, bc, dt_bias, skip, states, dout.contiguous(), *slopes, *rows, torch.empty(b, d, n))
+        NATIVE.scan_backward(*pointers(*given), b, t, d, n)
         return *slopes, rows[0].sum(0), rows[1].sum(0)
 
 

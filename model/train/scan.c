@@ -11,7 +11,6 @@
  * Source: Mamba, Algorithm 2. The backward pass keeps h at the start of every CHUNK steps and computes the rest again,
  * as the paper does. Error: relative 1e-2 of bfloat16; 1e-5 against the plain recurrence on the same rounded inputs. */
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { LANES = 16, CHUNK = 32, STATES_MAX = 64, TAPS_MAX = 8 };
@@ -22,6 +21,8 @@ typedef uint32_t words __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2)));
 typedef float loose __attribute__((vector_size(64), aligned(4)));
 typedef uint16_t bf16;
+
+#define INLINED static inline __attribute__((always_inline))
 
 static inline vec load(const bf16 *p)
 {
@@ -167,7 +168,7 @@ static inline void widen(const bf16 *bc, float *out, size_t count)
 }
 
 /* One step of LANES channels; h (N) is updated. -> sum_n h C */
-static inline __attribute__((always_inline)) vec step(vec *h, vec p, vec x, const float *b, const float *c, int N)
+INLINED vec step(vec *h, vec p, vec x, const float *b, const float *c, int N)
 {
     vec y0 = {0}, y1 = {0}, p2 = p * p, odd = p, even = p2;
     for (int n = 0; n < N; n += 2) {
@@ -181,13 +182,13 @@ static inline __attribute__((always_inline)) vec step(vec *h, vec p, vec x, cons
     return y0 + y1;
 }
 
-/* states: (B, chunks, D/16, N, 16), h at the start of each chunk. N even. */
-static inline __attribute__((always_inline)) void forward_one(const scan_input *in, bf16 *out, float *states, int b, int N)
+/* states: (B, chunks, D/16, N, 16), h at the start of each chunk; work: (B,D,N), the caller's. N even. */
+INLINED void forward_one(const scan_input *in, bf16 *out, float *states, float *work, int b, int N)
 {
     const int T = in->T, D = in->D, blocks = D / LANES;
     size_t base = (size_t)b * T * D;
     float bc[CHUNK][2 * STATES_MAX];
-    vec *h = aligned_alloc(64, sizeof(vec) * (size_t)blocks * N);
+    vec *h = (vec *)(work + (size_t)b * D * N);
     memset(h, 0, sizeof(vec) * (size_t)blocks * N);
     for (int t0 = 0; t0 < T; t0 += CHUNK) {
         int t1 = t0 + CHUNK < T ? t0 + CHUNK : T;
@@ -206,7 +207,6 @@ static inline __attribute__((always_inline)) void forward_one(const scan_input *
             for (int n = 0; n < N; n++) h[k * N + n] = held[n];
         }
     }
-    free(h);
 }
 
 typedef struct {
@@ -222,7 +222,7 @@ typedef struct {
 } scratch;
 
 /* The chunk's states and outputs once more. */
-static inline __attribute__((always_inline)) void again(const scan_input *in, scratch *s, size_t at, int steps, int d, int N)
+INLINED void again(const scan_input *in, scratch *s, size_t at, int steps, int d, int N)
 {
     vec bias = load_f(in->dt_bias + d);
     for (int i = 0; i < steps; i++, at += (size_t)in->D) {
@@ -236,8 +236,8 @@ static inline __attribute__((always_inline)) void again(const scan_input *in, sc
 }
 
 /* g (N): the slope of h behind the chunk, and then before it. */
-static inline __attribute__((always_inline)) void reverse(const scan_input *in, const scan_slopes *out, scratch *s, vec *g,
-                                                          size_t at, int steps, int d, int N, vec *dskip, vec *dbias)
+INLINED void reverse(const scan_input *in, const scan_slopes *out, scratch *s, vec *g, size_t at, int steps, int d, int N,
+                     vec *dskip, vec *dbias)
 {
     vec skip = load_f(in->skip + d);
     at += (size_t)(steps - 1) * in->D;
@@ -264,12 +264,11 @@ static inline __attribute__((always_inline)) void reverse(const scan_input *in, 
     }
 }
 
-static inline __attribute__((always_inline)) void backward_one(const scan_input *in, const scan_slopes *out,
-                                                               const float *states, int b, int N)
+INLINED void backward_one(const scan_input *in, const scan_slopes *out, const float *states, float *work, int b, int N)
 {
     const int T = in->T, D = in->D, blocks = D / LANES;
-    scratch *s = aligned_alloc(64, (sizeof *s + 63) / 64 * 64);
-    vec *g = aligned_alloc(64, sizeof(vec) * (size_t)blocks * N);
+    scratch memory, *s = &memory;                          /* 420 KB */
+    vec *g = (vec *)(work + (size_t)b * D * N);
     memset(g, 0, sizeof(vec) * (size_t)blocks * N);
     for (int c = (int)chunks_of(T) - 1; c >= 0; c--) {
         int t0 = c * CHUNK, steps = t0 + CHUNK < T ? CHUNK : T - t0;
@@ -295,32 +294,30 @@ static inline __attribute__((always_inline)) void backward_one(const scan_input 
                 out->dbc[((size_t)b * T + t0 + i) * 2 * N + n] = (bf16)((w + 0x7FFF + ((w >> 16) & 1)) >> 16);
             }
     }
-    free(g);
-    free(s);
 }
 
 /* N = 16 is compiled for itself: its states stay in registers. */
 void scan_forward(const bf16 *u, const bf16 *raw, const bf16 *z, const bf16 *bc, const float *dt_bias, const float *skip,
-                  bf16 *out, float *states, int B, int T, int D, int N)
+                  bf16 *out, float *states, float *work, int B, int T, int D, int N)
 {
     const scan_input in = {u, raw, z, bc, dt_bias, skip, B, T, D, N};
     #pragma omp parallel for
     for (int b = 0; b < B; b++) {
-        if (N == 16) forward_one(&in, out, states, b, 16);
-        else forward_one(&in, out, states, b, N);
+        if (N == 16) forward_one(&in, out, states, work, b, 16);
+        else forward_one(&in, out, states, work, b, N);
     }
 }
 
 /* dt_bias_rows and skip_rows: (B,D), of the caller, zeroed; to be summed over b. */
 void scan_backward(const bf16 *u, const bf16 *raw, const bf16 *z, const bf16 *bc, const float *dt_bias, const float *skip,
                    const float *states, const bf16 *dout, bf16 *du, bf16 *draw, bf16 *dz, bf16 *dbc, float *dt_bias_rows,
-                   float *skip_rows, int B, int T, int D, int N)
+                   float *skip_rows, float *work, int B, int T, int D, int N)
 {
     const scan_input in = {u, raw, z, bc, dt_bias, skip, B, T, D, N};
     const scan_slopes slopes = {dout, du, draw, dz, dbc, dt_bias_rows, skip_rows};
     #pragma omp parallel for
     for (int b = 0; b < B; b++) {
-        if (N == 16) backward_one(&in, &slopes, states, b, 16);
-        else backward_one(&in, &slopes, states, b, N);
+        if (N == 16) backward_one(&in, &slopes, states, work, b, 16);
+        else backward_one(&in, &slopes, states, work, b, N);
     }
 }
