@@ -37,7 +37,7 @@ PLANS = {
     "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
             "fall": 0.4, "spoken": 0.3, "stages": [
                 {"name": "short", "tokens": 4_400_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
-                {"name": "narrow", "tokens": 6_900_000, "context": (30, 90), "repeats": 0.0, "narrow": 1.0,
+                {"name": "narrow", "tokens": 8_900_000, "context": (30, 90), "repeats": 0.0, "narrow": 1.0,
                  "passages": 5, "several": 0.4, "none": 0.1}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
             "fall": 0.4, "stages": [
