@@ -7,7 +7,7 @@ A question's example is the prompt that the server builds (server/prompt.c), the
                       passage "Question: " Q "\\nAnswer:" A END; the passages are read once for all of them
 
 A is NONE where the passages do not say. With the question first, each reading of the passages is also
-marked: the logit of START behind a token says that the answer starts with it, that of END_MARK that it ends
+marked: the logit of START behind a token says that the answer starts with it, that of STOP that it ends
 with it, that of NONE behind the last gap that it is not there. A softmax over the reading, no token is spent.
 With "seen", SEEN stands in front of each token of such a reading whose stem the question has: a small model does not
 learn to look words up in the time there is. Passages that are read before the question have none.

@@ -39,7 +39,7 @@ from tokenizers import processors, trainers
 # Their ids are their places. NONE: the passages do not say. START and STOP are only ever scored, never read. SEEN
 # stands in front of a passage's token whose stem the question has.
 SPECIALS = ["<|endoftext|>", "<|padding|>", "<|none|>", "<|start|>", "<|end|>", "<|seen|>"]
-END, PADDING, NONE, START, STOP, SEEN = range(6)
+END = 0
 ANSWER_TOKENS_MAX = 32
 CUES = {"cue_question": "Question: ", "cue_gap": "\n\n", "cue_answer": "\nAnswer:"}      # server/prompt.c's
 TEXT_SHARE = {"squad1.1-train-wikipedia": 1.0, "medquad": 1.0, "english-novels": 0.5}
@@ -92,7 +92,7 @@ def invent(word, chance):
 
 
 def invented(group, chance, common):
-    """The rows of one passage, their names and numbers replaced alike everywhere; None if an answer
+    """The rows of one passage, their names and numbers replaced alike everywhere, without those whose answer
     would be lost. common: lower-case words that a capital at a sentence's start does not make a name."""
     change = {}
 
@@ -245,7 +245,7 @@ def groups_of(path):
 
 
 def texts_of(path, mb, chance):
-    """(text, share kept) by the sources' weights, at most mb megabytes."""
+    """Texts, as many of each source as TEXT_SHARE says, shuffled, at most mb megabytes."""
     left, out = mb * 1e6, []
     for row in rows(path):
         if chance.random() >= TEXT_SHARE[row["source"]]:
