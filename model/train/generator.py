@@ -28,19 +28,22 @@ import generator_model
 
 # A plan: the shape, and stages that each read so many tokens. rate: of the matrices' optimiser; it rises over the
 # first steps, and falls to nothing over the last `fall` of all tokens. batch_tokens: padding counted. spoken: what the
-# answers' loss counts beside the marks'. A stage's other entries are generator_batch.py's MIXTURE.
+# answers' loss counts beside the marks'. served: what config.json tells the server. A stage's other
+# entries are generator_batch.py's MIXTURE.
 PLANS = {
     "tiny": {"shape": {"width": 32, "layers": 2, "state": 8, "taps": 4}, "batch_tokens": 1024, "rate": 0.005,
-             "fall": 0.5, "stages": [
+             "fall": 0.5, "served": {},
+             "stages": [
                  {"name": "text", "tokens": 20_000, "length": 128},
                  {"name": "questions", "tokens": 60_000, "context": (24, 48), "first": 0.7}]},
     "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
-            "fall": 0.4, "spoken": 0.3, "stages": [
+            "fall": 0.4, "spoken": 0.3, "served": {"repeats": 1, "sentences_tokens": 80},
+            "stages": [
                 {"name": "short", "tokens": 4_400_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
                 {"name": "narrow", "tokens": 8_900_000, "context": (30, 90), "repeats": 0.0, "narrow": 1.0,
                  "passages": 5, "several": 0.4, "none": 0.1}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
-            "fall": 0.4, "stages": [
+            "fall": 0.4, "served": {"repeats": 2}, "stages": [
                 {"name": "text", "tokens": 110_000_000, "length": 1024},
                 {"name": "short", "tokens": 60_000_000, "context": (16, 96), "repeats": 0.2, "first": 0.8},
                 {"name": "longer", "tokens": 230_000_000, "context": (48, 500), "repeats": 0.6, "first": 0.7,
@@ -263,7 +266,8 @@ class Run:
         self.blocks.close()
         if self.args.export:
             seen = self.plan["stages"][-1].get("seen", batch.MIXTURE["seen"])
-            generator_model.export(self.model, self.args.pack, self.args.export, seen, self.args.half)
+            generator_model.export(self.model, self.args.pack, self.args.export, seen, self.plan["served"],
+                                   self.args.half)
 
 
 def main():

@@ -7,9 +7,9 @@
 Question first; the answer is the span of whole words, of at most 24 tokens, with the greatest sum of START at its
 first and STOP at its last token in the last reading. It is withheld where NONE exceeds half of that by more than
 a threshold. Exact match and F1 as SQuAD counts them, with 95 % intervals from 1,000 resamples. --neighbours N: N
-passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but those of
-their sentences that carry most of the question's information (IDF over the file's passages), best first, about so many
-tokens. Needs tokenizers.
+passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but
+those of their sentences that carry most of the question's information (IDF over the file's passages), best first, about
+so many tokens. Needs tokenizers.
 """
 import argparse
 import collections
@@ -238,8 +238,8 @@ def withheld(found, rows):
 def measure(model, kind, pack, asked, rows, repeats, args):
     found = answers(model, kind, pack, asked, repeats)
     said = [(t, e) for (_, _, t), (_, _, e) in zip(found, rows) if e]
-    print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: exact "
-          f"match {interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
+    print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: "
+          f"exact match {interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
           f"withheld at 3 points of F1: {100 * withheld(found, rows):.1f} %", flush=True)
     if not args.spoken:
         return

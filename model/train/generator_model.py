@@ -278,9 +278,9 @@ def write_safetensors(path, tensors, half):
             f.write(t.tobytes())
 
 
-def export(model, pack, folder, seen, half=False):
+def export(model, pack, folder, seen, served, half=False):
     """Writes what model_open reads: config.json, model.safetensors, tokenizer.json. pack: generator_data.py's folder.
-    config.json's "lethe" says how the prompt is laid out (README.md)."""
+    config.json's "lethe" says how the prompt is laid out (README.md); served: the plan's part of it."""
     s = model.shape
     os.makedirs(folder, exist_ok=True)
     write_safetensors(os.path.join(folder, "model.safetensors"), exported(model), half)
@@ -289,7 +289,7 @@ def export(model, pack, folder, seen, half=False):
             f.write(source.read())
     with open(os.path.join(pack, "frequent.json"), encoding="utf-8") as f:
         frequent = json.load(f)
-    layout = {"none": 2, "start": 3, "stop": 4, "span_tokens_max": 24}
+    layout = {"none": 2, "start": 3, "stop": 4, "span_tokens_max": 24, **served}
     if seen:
         layout.update(seen=5, stem_letters=5, frequent=frequent)
     config = {"architectures": ["MambaForCausalLM"], "model_type": "mamba", "vocab_size": s["vocabulary"],
