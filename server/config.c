@@ -46,6 +46,8 @@ static const setting settings[] = {
     TEXT(backup_dir, "", "folder below which the operator's backups are made; empty: none are"),
     TEXT(model, "", "generator (Hugging Face folder); empty: extractive answers"),
     TEXT(model_precision, "stored", "what its weights are held in: stored (as the file has them), f32, bf16, q8 or q4"),
+    TEXT(model_backend, "cpu", "where it computes: cpu, cuda, or cuda-or-cpu (the CPU where there is no usable GPU); a GPU needs "
+         "sandbox = off"),
     TEXT(embedder, LETHE_EMBEDDER_DIR, "static embedder (token vectors)"),
     TEXT(listen, "127.0.0.1:7443", "host:port, or unix:/path"),
     {"plaintext", KIND_BOOL, offsetof(config, plaintext), sizeof(bool), 0, 1, 0, NULL,
@@ -78,6 +80,7 @@ static const setting settings[] = {
         "tokens of passages in one reading"),
     U32("batch_max", batch_max, 1, 64, 16, "sequences in one decoding step"),
     U32("model_threads", model_threads, 1, 256, 2, "threads of the engine"),
+    U32("model_device", model_device, 0, 63, 0, "which GPU, as nvidia-smi counts them"),
     U64("state_cache_bytes", state_cache_bytes, 0, 64 * GIB, 64 * MIB,
         "cached states of one principal; 0: off"),
     U32("log_level", log_level, 0, 3, 1, "0 debug, 1 info, 2 warnings, 3 errors"),
@@ -195,6 +198,17 @@ static result holder_check(const config *c)
     return OK;
 }
 
+/* The driver opens devices and files of its own, at any time. */
+static result backend_check(const config *c)
+{
+    model_backend backend;
+    if (!model_backend_parse(c->model_backend, &backend))
+        return fail(E_INVALID, "model_backend: none of cpu, cuda, cuda-or-cpu");
+    if (backend != MODEL_CPU && strcmp(c->sandbox, "off") != 0)
+        return fail(E_INVALID, "model_backend: a GPU's driver does not work in the sandbox: set sandbox = off, or cpu");
+    return OK;
+}
+
 result config_finish(config *c)
 {
     if (c->data[0] == 0) return fail(E_INVALID, "no data folder: pass --data DIR");
@@ -209,6 +223,7 @@ result config_finish(config *c)
     model_precision precision;
     if (!model_precision_parse(c->model_precision, &precision))
         return fail(E_INVALID, "model_precision: none of stored, f32, bf16, q8, q4");
+    TRY(backend_check(c));
     if (within(c->root, c->data))
         return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
                     "get its root key");
