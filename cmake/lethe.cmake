@@ -1,3 +1,15 @@
+# lethe_outside(NAME MODULE LIBRARY): PkgConfig::NAME, from pkg-config or from LETHE_CARRY.
+macro(lethe_outside name module library)
+  if(LETHE_CARRY AND NOT TARGET PkgConfig::${name})
+    file(GLOB carried ${LETHE_CARRY}/lib/lib${library}.a ${LETHE_CARRY}/lib/lib${library}.so.1)
+    add_library(PkgConfig::${name} INTERFACE IMPORTED)
+    target_include_directories(PkgConfig::${name} INTERFACE ${LETHE_CARRY}/include ${LETHE_CARRY}/include/cjson)
+    target_link_libraries(PkgConfig::${name} INTERFACE ${carried})
+  elseif(NOT TARGET PkgConfig::${name})
+    pkg_check_modules(${name} REQUIRED IMPORTED_TARGET ${module})
+  endif()
+endmacro()
+
 # lethe_library(NAME [LINK lib...] [PRIVATE lib...]): the folder's sources as one static library, its
 # include/ public. LINK are other folders (the allowed arrows); PRIVATE are outside libraries.
 function(lethe_library name)

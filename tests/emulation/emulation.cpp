@@ -59,7 +59,7 @@ struct Copy { void *to; const void *from; };
 
 struct Thread {
     void *stack_pointer;
-    unsigned char *stack;
+    std::unique_ptr<unsigned char, void (*)(void *)> stack = {nullptr, free};
     bool done;
     const Barrier *waits;
     uint32_t generation, turn, lane, warp;
@@ -152,11 +152,11 @@ static void thread_main()
 
 static void start_thread(Thread &t, uint32_t index)
 {
-    if (t.stack == nullptr) t.stack = (unsigned char *)aligned_alloc(64, STACK_BYTES);
+    if (t.stack == nullptr) t.stack.reset((unsigned char *)aligned_alloc(64, STACK_BYTES));
 #if defined(__SANITIZE_ADDRESS__)
-    __asan_unpoison_memory_region(t.stack, STACK_BYTES);
+    __asan_unpoison_memory_region(t.stack.get(), STACK_BYTES);
 #endif
-    void **top = (void **)(t.stack + STACK_BYTES - 64);
+    void **top = (void **)(t.stack.get() + STACK_BYTES - 64);
     *--top = nullptr;                      /* where thread_main would return to */
     *--top = (void *)thread_main;
     for (int i = 0; i < 6; i++) *--top = nullptr;
@@ -175,7 +175,7 @@ static void resume(Thread &t)
     void *fake = nullptr;
     self = &t;
     threadIdx = dim3(t.index);
-    before_switch(&fake, t.stack, STACK_BYTES);
+    before_switch(&fake, t.stack.get(), STACK_BYTES);
     emulation_switch(&scheduler, t.stack_pointer);
     after_switch(fake, nullptr, nullptr);
 }
