@@ -14,9 +14,12 @@ if(NOT LETHE_CUDA STREQUAL "OFF" AND NOT LETHE_SANITIZE)
   endif()
 endif()
 
-# sm_80 and sm_90 as machine code; the first as PTX too, for what comes later.
-set(LETHE_CUDA_FLAGS -std=c++17 -O3 -lineinfo -Werror all-warnings -Xcompiler -Wall,-Wno-unused-function
-    -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90,code=sm_90)
+# sm_80 and sm_90 (with wgmma) as machine code; the first as PTX too, for what comes later.
+set(LETHE_CUDA_FLAGS -std=c++17 -O3 -lineinfo -Xcompiler -Wall,-Wno-unused-function
+    -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a)
+if(LETHE_WERROR)
+  list(APPEND LETHE_CUDA_FLAGS -Werror all-warnings)
+endif()
 if(LETHE_MUTANTS)
   list(APPEND LETHE_CUDA_FLAGS -DLETHE_MUTANTS)
 endif()
@@ -27,7 +30,7 @@ function(lethe_kernels target)
     get_filename_component(name ${source} NAME)
     set(object ${CMAKE_CURRENT_BINARY_DIR}/${target}.${name}.o)
     add_custom_command(OUTPUT ${object}
-      COMMAND ${LETHE_NVCC} ${LETHE_CUDA_FLAGS} -I${CMAKE_SOURCE_DIR}/base/include -MD -MF ${object}.d -c ${source} -o ${object}
+      COMMAND ${LETHE_NVCC} ${LETHE_CUDA_FLAGS} -I${CMAKE_SOURCE_DIR} -I${CMAKE_SOURCE_DIR}/base/include -MD -MF ${object}.d -c ${source} -o ${object}
       DEPENDS ${source} DEPFILE ${object}.d COMMENT "nvcc ${name}" VERBATIM)
     target_sources(${target} PRIVATE ${object})
   endforeach()

@@ -45,14 +45,14 @@ template <typename T> __device__ inline void put_conv(const Conv &p, uint32_t ro
 template <typename T, uint32_t K> __global__ void __launch_bounds__(CONV_THREADS) conv_rows(const Segments *s, const Conv p)
 {
     grid_begin();
-    const uint32_t channel = blockIdx.x * CONV_THREADS + threadIdx.x;
+    const uint32_t channel = blockIdx.y * CONV_THREADS + threadIdx.x;
     float w[K], window[K], bias = 0.0f;
     if (channel < p.channels) {
         bias = p.b[channel];
         for (uint32_t j = 0; j < K; j++) w[j] = p.w[(size_t)j * p.w_stride + channel];
     }
     grid_wait();
-    const uint32_t first = blockIdx.y * CONV_ROWS;
+    const uint32_t first = blockIdx.x * CONV_ROWS;
     if (channel >= p.channels || first >= s->rows) return;
     const uint32_t end = first + CONV_ROWS < s->rows ? first + CONV_ROWS : s->rows;
     uint32_t segment = segment_of(s, first);
@@ -73,7 +73,7 @@ template <typename T> static void run(Launcher &l, const Segments *s, const Conv
 {
     static void (*const KERNELS[])(const Segments *, const Conv) = {conv_rows<T, 2>, conv_rows<T, 3>, conv_rows<T, 4>, conv_rows<T, 5>,
                                                                     conv_rows<T, 6>, conv_rows<T, 7>, conv_rows<T, CONV_K_MAX>};
-    const dim3 grid((c.channels + CONV_THREADS - 1) / CONV_THREADS, (rows + CONV_ROWS - 1) / CONV_ROWS);
+    const dim3 grid((rows + CONV_ROWS - 1) / CONV_ROWS, (c.channels + CONV_THREADS - 1) / CONV_THREADS);
     launch(l, KERNELS[c.d_conv - 2], grid, CONV_THREADS, 0, s, c);
 }
 

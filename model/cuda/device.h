@@ -12,7 +12,7 @@ struct bf16 { uint16_t bits; };
 
 #ifdef __CUDACC__
 
-#define SHARED_MEMORY(name) extern __shared__ __align__(128) unsigned char name[]
+#define SHARED_MEMORY(name) extern __shared__ __align__(1024) unsigned char name[]
 
 /* d (16 outputs, 8 rows) += a (16 outputs, 16 inputs) b (16 inputs, 8 rows). */
 __device__ inline void tensor_multiply(float d[4], const uint4 &a, const uint2 &b)
@@ -42,6 +42,40 @@ __device__ inline void copy_16(void *shared, const void *global)
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* All of this thread's groups but the last left. */
 template <int left> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(left) : "memory"); }
+
+/* What copy_16 brought is seen by group_multiply, after the next barrier. */
+__device__ inline void copy_publish()
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+#define GROUP_4(i) "+f"(d[i][0]), "+f"(d[i][1]), "+f"(d[i][2]), "+f"(d[i][3])
+#define GROUP_16(i) GROUP_4(i), GROUP_4(i + 1), GROUP_4(i + 2), GROUP_4(i + 3)
+
+/* Four warps, first of them a multiple of four: d (64 outputs, 128 rows) += a x over 64 inputs. Each warp has 16 outputs, their
+ * fragments a in registers; x stands in shared memory, 1024-aligned, rows of 128 bytes whose chunks of 16 are swapped by the
+ * row's number in eights ("128-byte swizzle"). d and a are as tensor_multiply has them. sm_90 alone. */
+__device__ inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x)
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    /* Address / 16; the distance of eight rows, 1024 / 16; the swizzle. */
+    const uint64_t start = (uint64_t)__cvta_generic_to_shared(x) / 16, matrix = start | 1ull << 16 | 64ull << 32 | 1ull << 62;
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+#pragma unroll
+    for (int s = 0; s < 4; s++)            /* 16 inputs are 32 bytes */
+        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,"
+                     "%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,"
+                     "%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
+                     "{%64,%65,%66,%67}, %68, 1, 1, 1, 0;"
+                     : GROUP_16(0), GROUP_16(4), GROUP_16(8), GROUP_16(12)
+                     : "r"(a[s].x), "r"(a[s].y), "r"(a[s].z), "r"(a[s].w), "l"(matrix + 2 * s));
+    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::: "memory");
+#else
+    __trap();
+#endif
+}
 
 /* The next kernel may start; and: the one before has ended. What comes before grid_wait reads weights only. */
 __device__ inline void grid_begin()

@@ -32,7 +32,7 @@ struct Rows {
 
 struct cuda_engine {
     int device;
-    bool plain, faulted, overlap;
+    bool plain, faulted, overlap, grouped; /* grouped: products by wgmma */
     char name[32];
     pthread_mutex_t lock;
     cudaStream_t stream;
@@ -114,6 +114,16 @@ static cuda_error find_device(uint32_t device)
     return CUDA_FINE;
 }
 
+/* That a row's bits do not depend on the batch rests on this. */
+static cuda_error look_at_arithmetic(cuda_engine *e, bool grouped)
+{
+    Agreement a = {};
+    CUDA_TRY(check(e, product_probe(e->stream, grouped && !e->plain, &a), "in a trial"));
+    if (!a.same) return told(CUDA_ABSENT, "this GPU's tensor cores do not give the same bits for every shape of product", "choose the backend cpu");
+    e->grouped = a.group;
+    return CUDA_FINE;
+}
+
 static cuda_error look_at_device(cuda_engine *e)
 {
     int major = 0, minor = 0;
@@ -128,7 +138,8 @@ static cuda_error look_at_device(cuda_engine *e)
     snprintf(e->name, sizeof e->name, "cuda sm_%d%d", major, minor);
     e->overlap = !e->plain && major >= 9;
     CUDA_TRY(check(e, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "making a stream"));
-    return check(e, cudaMallocHost((void **)&e->staging, STAGING_BYTES), "for pinned memory");
+    CUDA_TRY(check(e, cudaMallocHost((void **)&e->staging, STAGING_BYTES), "for pinned memory"));
+    return look_at_arithmetic(e, major == 9);
 }
 
 cuda_error cuda_open(cuda_engine **out, uint32_t device, bool plain)
@@ -305,7 +316,7 @@ struct Pass {
 
 static void multiply(const Pass &p, const Matrix &w, const void *x, uint32_t x_stride, const Output &y)
 {
-    product(*p.l, p.e->shape.f32, w, x, x_stride, p.rows, y);
+    product(*p.l, product_shape(p.e->shape.f32, p.e->grouped, p.rows), w, x, x_stride, p.rows, y);
 }
 
 static Conv conv_of(const Pass &p, uint32_t layer)

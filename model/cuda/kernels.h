@@ -67,8 +67,14 @@ struct Output {
     uint32_t wide_stride;
 };
 
+/* Which kernel; all but the first have the same bits. PLAIN is float32; the SKINNY take 8 and 16 rows at most; GROUP is sm_90's. */
+enum ProductShape { PLAIN, SKINNY_8, SKINNY_16, SMALL, MEDIUM, LARGE, GROUP };
+ProductShape product_shape(bool f32, bool group, uint32_t rows);
 /* y = x W^T + bias; x (rows, in) activations. */
-void product(Launcher &l, bool f32, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y);
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y);
+/* Whether all shapes but GROUP give the same bits on this device, as they must; and whether GROUP does (grouped: try it). */
+struct Agreement { bool same, group; };
+cudaError_t product_probe(cudaStream_t stream, bool grouped, Agreement *out);
 
 /* ---- rows (rows.cu) ---- */
 

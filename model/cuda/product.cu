@@ -2,6 +2,7 @@
  *
  * tile:   reading prompts, and steps of many sequences. A block of threads has 128 outputs and 128 rows (or 64 and 64, 64
  *         and 32), four stages of 64 inputs in shared memory. Arithmetic bound from some 200 rows on.
+ *         On sm_90 the large one by wgmma, where probe.cu finds that it has the same bits.
  *         Per launch: 2 out in rows FLOP; reads out in 2 bytes once for each 128 rows, and rows in 2 for each 128 outputs.
  * skinny: up to 16 rows. Bound by reading W: each warp streams one block of 256 inputs of 16 outputs through
  *         registers, 8 KB at a time; the sums of a round's blocks are added in shared memory.
@@ -48,6 +49,7 @@ template <uint32_t out_warps_, uint32_t row_warps_, uint32_t out_fragments_, uin
                                                                                  : rows * sums_stride * 4;
 };
 typedef Tile<2, 4, 4, 4> Large;
+typedef Tile<8, 1, 1, 16> Group;           /* as large, by the instructions of four warps together */
 typedef Tile<2, 2, 2, 4> Medium;
 typedef Tile<2, 2, 2, 2> Small;
 
@@ -99,6 +101,16 @@ __device__ inline void multiply_stage(const unsigned char *stage, float (&sums)[
 #pragma unroll
             for (uint32_t j = 0; j < Shape::row_fragments; j++) tensor_multiply(sums[i][j], a[i], b[j]);
     }
+}
+
+template <>
+__device__ inline void multiply_stage<Group>(const unsigned char *stage, float (&sums)[Group::out_fragments][Group::row_fragments][4])
+{
+    uint4 a[TILE_STEPS];
+#pragma unroll
+    for (uint32_t s = 0; s < TILE_STEPS; s++)
+        a[s] = *(const uint4 *)(stage + (threadIdx.x / 32 * TILE_STEPS + s) * FRAGMENT_BYTES + threadIdx.x % 32 * CHUNK);
+    group_multiply(sums[0], a, stage + Group::w_bytes);
 }
 
 /* total += sums, sums = 0. */
@@ -162,6 +174,7 @@ __global__ void __launch_bounds__(Shape::threads) product_tile(const Operands o,
     }
     for (uint32_t k = 0; k < count; k++) {
         copy_wait<STAGES - 2>();
+        copy_publish();
         __syncthreads();                   /* stage k is there, and nobody reads k - 1 any more */
         const uint32_t next = k + STAGES - 1;
         unsigned char *free_stage = shared + next % STAGES * Shape::stage_bytes;
@@ -250,6 +263,8 @@ template <OutputKind kind> __global__ void __launch_bounds__(256) product_plain(
     const uint32_t first_output = blockIdx.x * PLAIN_SIDE, first_row = blockIdx.y * PLAIN_SIDE;
     const uint32_t column = threadIdx.x % PLAIN_SIDE, line = threadIdx.x / PLAIN_SIDE;
     float sums[4] = {};
+    uint32_t count = 0;
+    while (count < 4 && first_row + line + 8 * count < o.rows) count++;
     grid_begin();
     grid_wait();
     for (uint32_t k = 0; k < o.w.in; k += PLAIN_SIDE) {
@@ -260,11 +275,11 @@ template <OutputKind kind> __global__ void __launch_bounds__(256) product_plain(
         }
         __syncthreads();
         for (uint32_t i = 0; i < PLAIN_SIDE; i++)
-            for (uint32_t r = 0; r < 4; r++) sums[r] = fmaf(x[line + 8 * r][i], w[column][i], sums[r]);
+            for (uint32_t r = 0; r < count; r++) sums[r] = fmaf(x[line + 8 * r][i], w[column][i], sums[r]);
         __syncthreads();
     }
-    for (uint32_t r = 0; r < 4; r++)
-        if (first_row + line + 8 * r < o.rows) put<kind, float>(o.w, y, first_row + line + 8 * r, first_output + column, sums[r]);
+    for (uint32_t r = 0; r < count; r++)
+        put<kind, float>(o.w, y, first_row + line + 8 * r, first_output + column, sums[r]);
 }
 
 /* ---- choice -------------------------------------------------------------------------------------------- */
@@ -284,22 +299,33 @@ template <uint32_t row_fragments, OutputKind kind> static void run_skinny(Launch
     launch(l, product_skinny<row_fragments, kind>, dim3(tiles(o.w.out, FRAGMENT_SIDE)), 32 * warps, shared, o, y);
 }
 
-template <OutputKind kind> static void run(Launcher &l, bool f32, const Operands &o, const Output &y)
+ProductShape product_shape(bool f32, bool group, uint32_t rows)
 {
-    if (f32)
-        launch(l, product_plain<kind>, dim3(tiles(o.w.out, PLAIN_SIDE), tiles(o.rows, PLAIN_SIDE)), 256,
-               2 * PLAIN_SIDE * (PLAIN_SIDE + 1) * sizeof(float), o, y);
-    else if (o.rows <= 8) run_skinny<1, kind>(l, o, y);
-    else if (o.rows <= 16) run_skinny<2, kind>(l, o, y);
-    else if (o.rows <= 32) run_tile<Small, kind>(l, o, y);
-    else if (o.rows <= 128) run_tile<Medium, kind>(l, o, y);
-    else run_tile<Large, kind>(l, o, y);
+    if (f32) return PLAIN;
+    return rows <= 8 ? SKINNY_8 : rows <= 16 ? SKINNY_16 : rows <= 32 ? SMALL : rows <= 128 ? MEDIUM : group ? GROUP : LARGE;
 }
 
-void product(Launcher &l, bool f32, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y)
+template <OutputKind kind> static void run(Launcher &l, ProductShape shape, const Operands &o, const Output &y)
 {
-    const Operands o = {w, x, x_stride, rows, (uint32_t)(MUTANT(cuda_blocks_depend_on_batch) ? BLOCK_INPUTS / 2 : BLOCK_INPUTS)};
-    if (y.kind == ADD) run<ADD>(l, f32, o, y);
-    else if (y.kind == SOFTPLUS) run<SOFTPLUS>(l, f32, o, y);
-    else run<STORE>(l, f32, o, y);
+    switch (shape) {
+    case PLAIN:
+        launch(l, product_plain<kind>, dim3(tiles(o.w.out, PLAIN_SIDE), tiles(o.rows, PLAIN_SIDE)), 256,
+               2 * PLAIN_SIDE * (PLAIN_SIDE + 1) * sizeof(float), o, y);
+        return;
+    case SKINNY_8: return run_skinny<1, kind>(l, o, y);
+    case SKINNY_16: return run_skinny<2, kind>(l, o, y);
+    case SMALL: return run_tile<Small, kind>(l, o, y);
+    case MEDIUM: return run_tile<Medium, kind>(l, o, y);
+    case LARGE: return run_tile<Large, kind>(l, o, y);
+    case GROUP: return run_tile<Group, kind>(l, o, y);
+    }
+}
+
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y)
+{
+    const bool halved = MUTANT(cuda_blocks_depend_on_batch) && rows > 1;
+    const Operands o = {w, x, x_stride, rows, halved ? BLOCK_INPUTS / 2 : BLOCK_INPUTS};
+    if (y.kind == ADD) run<ADD>(l, shape, o, y);
+    else if (y.kind == SOFTPLUS) run<SOFTPLUS>(l, shape, o, y);
+    else run<STORE>(l, shape, o, y);
 }

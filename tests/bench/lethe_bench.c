@@ -1,5 +1,6 @@
 /* lethe-bench COMMAND ...: measurements of the generator. */
 #include "lethe_bench.h"
+#include "lethe_bench_gpu.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,15 @@ typedef struct {
     const char *const *usage;
 } command;
 
-static const command COMMANDS[] = {{"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE}};
+#ifdef LETHE_WITH_CUDA
+static const char *const GPU_USAGE = LETHE_BENCH_GPU_USAGE;
+#endif
+static const command COMMANDS[] = {
+    {"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE},
+#ifdef LETHE_WITH_CUDA
+    {"gpu", lethe_bench_gpu, &GPU_USAGE},
+#endif
+};
 
 int main(int argc, char **argv)
 {

@@ -6,6 +6,7 @@
  * slows both. */
 #include "bench.h"
 #include "lethe_bench.h"
+#include "lethe_bench_gpu.h"
 #include "lethe_bench_limits.h"
 #include "model.h"
 #include "model/config.h"
@@ -18,11 +19,12 @@
 
 const char *const LETHE_BENCH_MODEL_USAGE =
     "model MODEL_DIR [--precision stored|f32|bf16|q8|q4|all] [--threads 1,2] [--prefill 512,2048,8192,32768]\n"
-    "           [--batch 1,4,8,16,32] [--repeat 5] [--steps 32] [--csv FILE] [--quick]\n"
+    "           [--batch 1,4,8,16,32] [--repeat 5] [--steps 32] [--csv FILE] [--quick] [--backend cpu|cuda] [--device 0]\n"
     "  --threads  one by one; default: 1 and as many as there are processors\n"
     "  --prefill  lengths, in tokens, of one sequence; 0: none\n"
     "  --batch    sequences of one decoding step; 0: none\n"
     "  --steps    decoding steps of a measurement at batch 1; fewer, at least 8, for larger ones\n"
+    "  --backend  cuda: also longer prompts and larger batches, limits are the GPU's, threads 1, precisions f32 and bf16\n"
     "  --quick    3 rounds, prefill of 512, batches 1 and 8, 8 steps, all processors, unless given otherwise";
 
 enum {
@@ -37,7 +39,8 @@ typedef struct {
     size_t precision_count;
     model_precision precisions[4];
     list threads, prefill, batch;
-    uint32_t repeat, steps;
+    uint32_t repeat, steps, device;
+    model_backend backend;
 } options;
 
 typedef enum { PREFILL, DECODE, FIRST_TOKEN } kind;
@@ -146,6 +149,12 @@ static bool parse_number(const char *text, uint32_t most, uint32_t *out)
     return true;
 }
 
+static bool parse_device(const char *text, uint32_t *out)
+{
+    *out = 0;
+    return strcmp(text, "0") == 0 || parse_number(text, 63, out);
+}
+
 static bool parse_precision(const char *text, options *o)
 {
     o->precision_count = 0;
@@ -156,10 +165,22 @@ static bool parse_precision(const char *text, options *o)
     return model_precision_parse(text, &o->precisions[o->precision_count++]);
 }
 
-static void set_defaults(options *o, bool quick)
+static uint32_t all_processors(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t all = processors < 1 ? 1 : processors > POOL_THREADS_MAX ? POOL_THREADS_MAX : (uint32_t)processors;
+    return processors < 1 ? 1 : processors > POOL_THREADS_MAX ? POOL_THREADS_MAX : (uint32_t)processors;
+}
+
+static void set_defaults_gpu(options *o, bool quick)
+{
+    *o = (options){.precision_count = 1, .repeat = quick ? 3 : 5, .steps = 64, .backend = MODEL_CUDA, .threads = {1, {1}}};
+    o->prefill = quick ? (list){2, {2048, 8192}} : (list){5, {512, 2048, 8192, 32768, 131072}};
+    o->batch = quick ? (list){3, {1, 16, 128}} : (list){8, {1, 2, 4, 8, 16, 32, 64, 128}};
+}
+
+static void set_defaults(options *o, bool quick)
+{
+    const uint32_t all = all_processors();
     *o = (options){.precision_count = 1, .repeat = quick ? 3 : 5, .steps = quick ? STEPS_LEAST : 32};
     if (!quick && all > 1) o->threads.at[o->threads.count++] = 1;
     o->threads.at[o->threads.count++] = all;
@@ -176,6 +197,8 @@ static bool parse_option(options *o, const char *name, const char *value)
     if (strcmp(name, "--batch") == 0) return parse_list(value, BATCH_MAX, true, &o->batch);
     if (strcmp(name, "--repeat") == 0) return parse_number(value, REPEAT_MAX, &o->repeat);
     if (strcmp(name, "--steps") == 0) return parse_number(value, PROMPT_MAX, &o->steps);
+    if (strcmp(name, "--backend") == 0) return model_backend_parse(value, &o->backend);
+    if (strcmp(name, "--device") == 0) return parse_device(value, &o->device);
     if (strcmp(name, "--csv") != 0) return false;
     o->csv_path = value;
     return true;
@@ -183,9 +206,11 @@ static bool parse_option(options *o, const char *name, const char *value)
 
 static bool parse_options(options *o, int argc, char **argv)
 {
-    bool quick = false;
+    bool quick = false, gpu = false;
     for (int i = 1; i < argc; i++) quick |= strcmp(argv[i], "--quick") == 0;
-    set_defaults(o, quick);
+    for (int i = 1; i + 1 < argc; i++) gpu |= strcmp(argv[i], "--backend") == 0 && strcmp(argv[i + 1], "cuda") == 0;
+    if (gpu) set_defaults_gpu(o, quick);
+    else set_defaults(o, quick);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--quick") == 0) continue;
         if (argv[i][0] != '-' && o->dir == NULL) {
@@ -231,6 +256,8 @@ static void count_parameters(bench *b)
         b->bytes_a_token *= (b->products + b->head) / (b->products + 2 * b->head);
 }
 
+static bool gpu(const bench *b) { return b->o->backend == MODEL_CUDA; }
+
 static void decode(bench *b, uint32_t batch, uint32_t steps)
 {
     for (uint32_t i = 0; i < steps; i++)
@@ -262,7 +289,8 @@ static result open_all(bench *b)
 {
     b->before_bytes = status_bytes("VmRSS");
     double start = bench_now_s();
-    TRY(model_open(&b->m, b->o->dir, &(model_options){.threads = b->threads, .precision = b->asked}));
+    TRY(model_open(&b->m, b->o->dir, &(model_options){.threads = gpu(b) ? all_processors() : b->threads, .precision = b->asked,
+                                                           .backend = b->o->backend, .device = b->o->device}));
     b->open_ms = 1e3 * (bench_now_s() - start);
     b->info = model_describe(b->m);
     for (uint32_t i = 0; i < b->most_batch; i++) TRY(model_seq_open(&b->seqs[i], b->m));
@@ -326,21 +354,36 @@ static const char *name_of(const char *what, uint32_t tokens, uint32_t batch, ch
     return out;
 }
 
+/* A GPU's are its copying, read and written, and its matrix instruction. */
+static void measure_limits(const bench *b, limits *l, double *read, double *peak)
+{
+    if (!gpu(b)) {
+        *read = limits_read(l);
+        *peak = limits_multiply_add(l);
+        return;
+    }
+#ifdef LETHE_WITH_CUDA
+    gpu_limits all = {0, 0};
+    if (!gpu_limits_measure(b->o->device, &all)) must(fail(E_UNAVAILABLE, "the GPU has no 4 GiB left to measure its limits with"));
+    *read = all.copy_bytes;
+    *peak = all.matrix_flop;
+#endif
+}
+
 static void measure_all(bench *b)
 {
-    limits *l = limits_open(b->threads, b->info->kernel);
-    b->instruction = limits_instruction(l);
+    limits *l = gpu(b) ? NULL : limits_open(b->threads, b->info->kernel);
+    b->instruction = gpu(b) ? "BF16 matrix instruction" : limits_instruction(l);
     for (uint32_t round = 0; round < b->o->repeat; round++)
         for (size_t i = 0; i < b->measurement_count; i++) {
             measurement *m = &b->measurements[i];
             char name[64];
-            m->read[round] = limits_read(l);
-            m->peak[round] = limits_multiply_add(l);
+            measure_limits(b, l, &m->read[round], &m->peak[round]);
             m->value[round] = measure(b, m);
             fprintf(stderr, "%s, threads: %u, round %u of %u: %s: %.1f %s\n", b->info->precision, b->threads, round + 1,
                     b->o->repeat, name_of(KINDS[m->kind], m->tokens, m->batch, name), m->value[round], UNITS[m->kind]);
         }
-    limits_close(&l);
+    if (l != NULL) limits_close(&l);
 }
 
 /* Tokens a second that the machine would allow; 0: not known. A prompt is bound by arithmetic (without the head, which
@@ -350,7 +393,9 @@ static double limit_of(const bench *b, const measurement *m)
     double read = summarise(m->read, b->o->repeat).median, peak = summarise(m->peak, b->o->repeat).median;
     if (m->kind == PREFILL) return peak / (2 * b->products);
     if (m->kind == FIRST_TOKEN) return 0;
-    double by_reading = m->batch * read / b->bytes_a_token, by_peak = peak / (2 * (b->products + b->head));
+    /* On a GPU a batch's states, read and written, are no small part. */
+    double step_bytes = b->bytes_a_token + (gpu(b) ? 2.0 * m->batch * (double)b->info->state_bytes : 0);
+    double by_reading = m->batch * read / step_bytes, by_peak = peak / (2 * (b->products + b->head));
     return m->batch > 1 && peak > 0 && by_peak < by_reading ? by_peak : by_reading;
 }
 

@@ -45,6 +45,7 @@ void block_barrier();
 float shuffle_xor(float x, int mask);
 void tensor_multiply(float d[4], const uint4 &a, const uint2 &b);
 uint4 load_blocks(const void *row);
+void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x);
 void copy_16(void *shared, const void *global);
 void copy_commit();
 void copy_wait(uint32_t left);
@@ -68,6 +69,8 @@ static inline uint4 load_blocks(const void *row) { return emulation::load_blocks
 static inline void copy_16(void *shared, const void *global) { emulation::copy_16(shared, global); }
 static inline void copy_commit() { emulation::copy_commit(); }
 template <int left> static inline void copy_wait() { emulation::copy_wait(left); }
+static inline void copy_publish() {}
+static inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x) { emulation::group_multiply(d, a, x); }
 static inline void grid_begin() {}
 static inline void grid_wait() {}
 static inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2f(x); }

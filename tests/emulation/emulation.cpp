@@ -190,7 +190,7 @@ static void run_block(const dim3 &at, const cudaLaunchConfig_t &c)
     block.barrier = {count, 0, 0};
     block.warps.assign((count + 31) / 32, Warp());
     for (uint32_t w = 0; w < block.warps.size(); w++) block.warps[w].barrier.expected = std::min(32u, count - 32 * w);
-    block.shared.reset((unsigned char *)aligned_alloc(128, (c.dynamicSmemBytes + 127) / 128 * 128 + 128));
+    block.shared.reset((unsigned char *)aligned_alloc(1024, (c.dynamicSmemBytes + 1023) / 1024 * 1024 + 1024));
     memset(block.shared.get(), FILL, c.dynamicSmemBytes);
 #if defined(__SANITIZE_ADDRESS__)
     __asan_poison_memory_region(block.shared.get() + c.dynamicSmemBytes, 128);
@@ -271,6 +271,27 @@ void emulation::tensor_multiply(float d[4], const uint4 &a, const uint2 &b)
         }
         d[v] = (float)((double)d[v] + sum);
     }
+}
+
+/* The four 16-bit values of a row that a lane of tensor_multiply has, out of swizzled memory: address bits 4-6 are xored
+ * with bits 7-9. */
+static uint2 swizzled(const unsigned char *x, uint32_t row, uint32_t step, uint32_t quarter)
+{
+    uint32_t words[2];
+    for (uint32_t half = 0; half < 2; half++) {
+        size_t at = (size_t)x + row / 8 * 1024 + row % 8 * 128 + step * 32 + half * 16 + quarter * 4;
+        at ^= (at >> 7 & 7) << 4;
+        memcpy(&words[half], (const void *)at, sizeof words[half]);
+    }
+    return make_uint2(words[0], words[1]);
+}
+
+/* Each warp's 16 outputs by themselves, with tensor_multiply's arithmetic. */
+void emulation::group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x)
+{
+    if ((size_t)x % 1024 != 0) broken("wgmma's operand is not aligned to 1024 bytes");
+    for (uint32_t s = 0; s < 4; s++)
+        for (uint32_t j = 0; j < 16; j++) emulation::tensor_multiply(d[j], a[s], swizzled(x, j * 8 + self->lane / 4, s, self->lane % 4));
 }
 
 uint4 emulation::load_blocks(const void *row)

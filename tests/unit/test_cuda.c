@@ -1,7 +1,8 @@
 /* The engine on a GPU: the same bits alone, batched, in any slot and any pieces; near the CPU's; wiped; clear errors.
  *
  * Built twice: with model/cuda on an emulated device (tests/emulation), which CI runs, and, where there is nvcc, for a
- * real one, which is skipped where there is none. LETHE_TEST_DEVICE=1 makes its absence a failure. */
+ * real one, which is skipped where there is none. LETHE_TEST_DEVICE=1 makes its absence a failure; LETHE_TEST_SMALL=1 is for
+ * tools that slow a device down a hundred times. */
 #include "model.h"
 #include "test.h"
 #include "tests/golden/random_model.h"
@@ -457,7 +458,8 @@ static bool device_there(void)
 int main(void)
 {
 #ifndef LETHE_EMULATED
-    sequences = 128;
+    const char *small = getenv("LETHE_TEST_SMALL");
+    if (small == NULL) sequences = 128;
     if (!device_there()) {
         const char *must = getenv("LETHE_TEST_DEVICE");
         printf("1..0 # SKIP no device\n");
