@@ -21,7 +21,7 @@ GUARDS = {
     "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "precisions_mixed": "model", "state_cache_shared": "session", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
     "token_key_readable": "holder", "token_keeps_key": "holder",
-    "free_unwiped": "free_wipes",
+    "free_unwiped": "free_wipes", "cuda_blocks_depend_on_batch": "cuda", "cuda_workspace_kept": "cuda", "cuda_state_kept": "cuda",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",
     "prune_opens": "ifc_oracle", "subsumption_dropped": "ifc_oracle", "declassify_unauthorised": "ifc_oracle",
     "declassify_untrusted": "ifc_oracle", "declassify_unaudited": "ifc_oracle",
@@ -53,7 +53,7 @@ def in_sources():
     for folder in ("base", "holder", "ifc", "acl", "retrieval", "model", "server"):
         for where, _, names in os.walk(os.path.join(ROOT, folder)):
             for name in names:
-                if name.endswith((".c", ".h", ".cpp")) and name != "mutant.h":
+                if name.endswith((".c", ".h", ".cpp", ".cu")) and name != "mutant.h":
                     with open(os.path.join(where, name), encoding="utf-8") as f:
                         found |= set(re.findall(r"\bMUTANT\((\w+)\)", f.read()))
     return found

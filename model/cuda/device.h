@@ -65,10 +65,10 @@ __device__ inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], co
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
     for (int s = 0; s < 4; s++)            /* 16 inputs are 32 bytes */
-        asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,"
+        asm volatile("{.reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,"
                      "%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,"
                      "%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, "
-                     "{%64,%65,%66,%67}, %68, 1, 1, 1, 0;"
+                     "{%64,%65,%66,%67}, %68, add, 1, 1, 0;}"
                      : GROUP_16(0), GROUP_16(4), GROUP_16(8), GROUP_16(12)
                      : "r"(a[s].x), "r"(a[s].y), "r"(a[s].z), "r"(a[s].w), "l"(matrix + 2 * s));
     asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::: "memory");

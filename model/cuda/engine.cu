@@ -136,7 +136,7 @@ static cuda_error look_at_device(cuda_engine *e)
         return CUDA_ABSENT;
     }
     snprintf(e->name, sizeof e->name, "cuda sm_%d%d", major, minor);
-    e->overlap = !e->plain && major >= 9;
+    e->overlap = !e->plain && major == 9;
     CUDA_TRY(check(e, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "making a stream"));
     CUDA_TRY(check(e, cudaMallocHost((void **)&e->staging, STAGING_BYTES), "for pinned memory"));
     return look_at_arithmetic(e, major == 9);
@@ -316,7 +316,8 @@ struct Pass {
 
 static void multiply(const Pass &p, const Matrix &w, const void *x, uint32_t x_stride, const Output &y)
 {
-    product(*p.l, product_shape(p.e->shape.f32, p.e->grouped, p.rows), w, x, x_stride, p.rows, y);
+    product(*p.l, product_shape(p.e->shape.f32, p.e->grouped, p.rows), w, x, x_stride, p.rows, y,
+            MUTANT(cuda_blocks_depend_on_batch));
 }
 
 static Conv conv_of(const Pass &p, uint32_t layer)
@@ -420,7 +421,7 @@ static cudaError_t capture(cuda_engine *e, uint32_t rows, cudaGraphExec_t *out)
     cudaGraph_t graph = NULL;
     Launcher l = {e->stream, e->overlap, cudaSuccess};
     const Pass p = {e, &l, rows_of(e, rows), rows, rows};
-    cudaError_t r = cudaStreamBeginCapture(e->stream, cudaStreamCaptureModeThreadLocal);
+    cudaError_t r = cudaStreamBeginCapture(e->stream, cudaStreamCaptureModeRelaxed);
     if (r != cudaSuccess) return r;
     run_pass(p, 0);
     r = cudaStreamEndCapture(e->stream, &graph);
@@ -430,16 +431,23 @@ static cudaError_t capture(cuda_engine *e, uint32_t rows, cudaGraphExec_t *out)
     return r;
 }
 
-/* One row of each of so many sequences. The rows up to the class's are computed of zeros, and go nowhere. */
+static cudaError_t launch_pass(cuda_engine *e, uint32_t rows, uint32_t segments, uint32_t first_logit)
+{
+    Launcher l = {e->stream, e->overlap, cudaSuccess};
+    const Pass p = {e, &l, rows_of(e, rows), rows, segments};
+    run_pass(p, first_logit);
+    return l.error;
+}
+
+/* One row of each of so many sequences. The rows up to the class's are computed of zeros, and go nowhere. The first step of a
+ * class is launched as it is, so that its kernels are loaded when they are captured. */
 static cudaError_t run_step(cuda_engine *e, uint32_t rows)
 {
     uint32_t index = 0;
     while (1u << index < rows) index++;
-    if (e->graphs[index] == NULL) {
-        const cudaError_t r = capture(e, 1u << index, &e->graphs[index]);
-        if (r != cudaSuccess) return r;
-    }
-    return cudaGraphLaunch(e->graphs[index], e->stream);
+    if (e->graphs[index] != NULL) return cudaGraphLaunch(e->graphs[index], e->stream);
+    const cudaError_t r = launch_pass(e, 1u << index, 1u << index, 0);
+    return r == cudaSuccess ? capture(e, 1u << index, &e->graphs[index]) : r;
 }
 
 /* ---- forward --------------------------------------------------------------------------------------------- */
@@ -462,10 +470,7 @@ static size_t stage_pass(cuda_engine *e, float *const *states, const uint32_t *r
 static cudaError_t run(cuda_engine *e, uint32_t rows, uint32_t segments, uint32_t first_logit)
 {
     if (!e->plain && rows == segments && first_logit == 0) return run_step(e, rows);
-    Launcher l = {e->stream, e->overlap, cudaSuccess};
-    const Pass p = {e, &l, rows_of(e, rows), rows, segments};
-    run_pass(p, first_logit);
-    return l.error;
+    return launch_pass(e, rows, segments, first_logit);
 }
 
 cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens,

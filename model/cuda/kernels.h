@@ -70,8 +70,9 @@ struct Output {
 /* Which kernel; all but the first have the same bits. PLAIN is float32; the SKINNY take 8 and 16 rows at most; GROUP is sm_90's. */
 enum ProductShape { PLAIN, SKINNY_8, SKINNY_16, SMALL, MEDIUM, LARGE, GROUP };
 ProductShape product_shape(bool f32, bool group, uint32_t rows);
-/* y = x W^T + bias; x (rows, in) activations. */
-void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y);
+/* y = x W^T + bias; x (rows, in) activations. halved: a broken variant, whose large shapes end a block after 128 inputs. */
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y,
+             bool halved = false);
 /* Whether all shapes but GROUP give the same bits on this device, as they must; and whether GROUP does (grouped: try it). */
 struct Agreement { bool same, group; };
 cudaError_t product_probe(cudaStream_t stream, bool grouped, Agreement *out);

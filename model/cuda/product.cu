@@ -9,10 +9,6 @@
  * plain:  float32; a chain of multiply-adds over all inputs. Slow. */
 #include "kernels.h"
 
-extern "C" {
-#include "mutant.h"
-}
-
 constexpr uint32_t STAGES = 4, TILE_INPUTS = 64, TILE_STEPS = TILE_INPUTS / FRAGMENT_SIDE, ROW_BYTES = TILE_INPUTS * 2, CHUNK = 16,
                   STAGE_BLOCKS_PAD = 4, SKINNY_WARPS = 8, SKINNY_STEPS = BLOCK_INPUTS / FRAGMENT_SIDE, PLAIN_SIDE = 32;
 
@@ -321,9 +317,9 @@ template <OutputKind kind> static void run(Launcher &l, ProductShape shape, cons
     }
 }
 
-void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y)
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y,
+             bool halved)
 {
-    const bool halved = MUTANT(cuda_blocks_depend_on_batch) && rows > 1;
     const Operands o = {w, x, x_stride, rows, halved ? BLOCK_INPUTS / 2 : BLOCK_INPUTS};
     if (y.kind == ADD) run<ADD>(l, shape, o, y);
     else if (y.kind == SOFTPLUS) run<SOFTPLUS>(l, shape, o, y);
