@@ -56,7 +56,8 @@ __device__ inline void copy_publish()
 
 /* Four warps, first of them a multiple of four: d (64 outputs, 128 rows) += a x over 64 inputs. Each warp has 16 outputs, their
  * fragments a in registers; x stands in shared memory, 1024-aligned, rows of 128 bytes whose chunks of 16 are swapped by the
- * row's number in eights ("128-byte swizzle"). d and a are as tensor_multiply has them. sm_90 alone. */
+ * row's number in eights ("128-byte swizzle"). d and a are as tensor_multiply has them. It only begins: d, a and x are its own
+ * until group_wait. sm_90 alone. */
 __device__ inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -71,9 +72,16 @@ __device__ inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], co
                      "{%64,%65,%66,%67}, %68, add, 1, 1, 0;}"
                      : GROUP_16(0), GROUP_16(4), GROUP_16(8), GROUP_16(12)
                      : "r"(a[s].x), "r"(a[s].y), "r"(a[s].z), "r"(a[s].w), "l"(matrix + 2 * s));
-    asm volatile("wgmma.commit_group.sync.aligned;\n wgmma.wait_group.sync.aligned 0;" ::: "memory");
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 #else
     __trap();
+#endif
+}
+
+__device__ inline void group_wait()
+{
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+    asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 #endif
 }
 

@@ -39,6 +39,7 @@ template <uint32_t out_warps_, uint32_t row_warps_, uint32_t out_fragments_, uin
                           row_fragments = row_fragments_;
     static const uint32_t outputs = out_warps * out_fragments * 16, rows = row_warps * row_fragments * 8,
                           threads = 32 * out_warps * row_warps;
+    static const bool grouped = out_fragments == 1;
     static const uint32_t w_bytes = outputs * ROW_BYTES, x_bytes = rows * ROW_BYTES, stage_bytes = w_bytes + x_bytes;
     static const uint32_t sums_stride = outputs + STAGE_BLOCKS_PAD;   /* a warp's stores meet 32 banks */
     static const uint32_t shared = STAGES * stage_bytes > rows * sums_stride * 4 ? STAGES * stage_bytes
@@ -53,6 +54,7 @@ typedef Tile<2, 2, 2, 2> Small;
 template <typename Shape> __device__ inline void fetch_w(const Operands &o, uint32_t first_output, uint32_t k, unsigned char *stage)
 {
     const uint32_t steps = o.w.in / FRAGMENT_SIDE, per = TILE_STEPS * FRAGMENT_BYTES / CHUNK;
+#pragma unroll
     for (uint32_t i = threadIdx.x; i < Shape::w_bytes / CHUNK; i += Shape::threads) {
         const size_t fragment = (size_t)(first_output / FRAGMENT_SIDE + i / per) * steps + k * TILE_STEPS;
         copy_16(stage + i * CHUNK, (const unsigned char *)o.w.w + fragment * FRAGMENT_BYTES + i % per * CHUNK);
@@ -63,6 +65,7 @@ template <typename Shape> __device__ inline void fetch_w(const Operands &o, uint
  * last row: the last again, whose sums nobody takes. */
 template <typename Shape> __device__ inline void fetch_x(const Operands &o, uint32_t first_row, uint32_t k, unsigned char *stage)
 {
+#pragma unroll
     for (uint32_t i = threadIdx.x; i < Shape::x_bytes / CHUNK; i += Shape::threads) {
         const uint32_t r = i / 8, c = i % 8, row = first_row + r < o.rows ? first_row + r : o.rows - 1;
         const bf16 *from = (const bf16 *)o.x + (size_t)row * o.x_stride + k * TILE_INPUTS + c * 8;
@@ -172,14 +175,16 @@ __global__ void __launch_bounds__(Shape::threads) product_tile(const Operands o,
         copy_wait<STAGES - 2>();
         copy_publish();
         __syncthreads();                   /* stage k is there, and nobody reads k - 1 any more */
+        /* The tensor cores of a group work by themselves meanwhile. */
+        if (Shape::grouped) multiply_stage<Shape>(shared + k % STAGES * Shape::stage_bytes, sums);
         const uint32_t next = k + STAGES - 1;
-        unsigned char *free_stage = shared + next % STAGES * Shape::stage_bytes;
         if (next < count) {
-            fetch_w<Shape>(o, first_output, next, free_stage);
-            fetch_x<Shape>(o, first_row, next, free_stage);
+            fetch_w<Shape>(o, first_output, next, shared + next % STAGES * Shape::stage_bytes);
+            fetch_x<Shape>(o, first_row, next, shared + next % STAGES * Shape::stage_bytes);
         }
         copy_commit();
-        multiply_stage<Shape>(shared + k % STAGES * Shape::stage_bytes, sums);
+        if (Shape::grouped) group_wait();
+        else multiply_stage<Shape>(shared + k % STAGES * Shape::stage_bytes, sums);
         if ((k + 1) % block == 0 || k + 1 == count) end_block<Shape>(total, sums);
     }
     put_tile<Shape, kind>(o, y, first_output, first_row, (float *)shared, total);

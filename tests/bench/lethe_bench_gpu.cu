@@ -42,6 +42,7 @@ __global__ void __launch_bounds__(256) matrix_peak(float *out)
     for (uint32_t round = 0; round < PEAK_ROUNDS; round++) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
         group_multiply(d, a, shared);
+        group_wait();
 #else
         for (int s = 0; s < 4; s++)
 #pragma unroll

@@ -71,6 +71,7 @@ static inline void copy_commit() { emulation::copy_commit(); }
 template <int left> static inline void copy_wait() { emulation::copy_wait(left); }
 static inline void copy_publish() {}
 static inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x) { emulation::group_multiply(d, a, x); }
+static inline void group_wait() {}
 static inline void grid_begin() {}
 static inline void grid_wait() {}
 static inline float exp2_fast(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
