@@ -46,7 +46,7 @@ sanitize() {
     local rc=0
     for tool in memcheck racecheck initcheck; do
         echo "-- $tool"
-        LETHE_TEST_DEVICE=1 LETHE_TEST_SMALL=1 timeout 60 compute-sanitizer --tool "$tool" --error-exitcode 9 build/cuda/tests/test_cuda_device || rc=1
+        LETHE_TEST_DEVICE=1 LETHE_TEST_SMALL=1 timeout 100 compute-sanitizer --tool "$tool" --error-exitcode 9 build/cuda/tests/test_cuda_device || rc=1
     done
     return $rc
 }
@@ -82,7 +82,7 @@ for part in $parts; do
     case $part in
     build) step build 300 bash -c build || { [[ -x $bin/lethe-bench ]] || break; } ;;
     test) LETHE_TEST_DEVICE=1 step test 120 build/cuda/tests/test_cuda_device ;;
-    sanitize) step sanitize 200 bash -c sanitize ;;
+    sanitize) step sanitize 310 bash -c sanitize ;;
     compare) step compare 150 bash -c compare ;;
     compare-large) step compare-large 400 bash -c compare_large ;;
     gpu) step gpu 100 $bin/lethe-bench gpu --csv "$to/gpu.csv" ;;
