@@ -44,6 +44,7 @@ typedef struct { float *state; size_t row, rows; } segment;
 typedef struct {
     model_backend backend;
     size_t rows_max;                       /* rows of one pass through the layers, at most */
+    uint32_t chunk_tokens;                 /* rows that keep it busy */
     /* Before anything is read: finds what it runs on, and names it in m->info.kernel. */
     result (*open)(model *m, const model_options *options);
     /* Once the weights are there: takes what it needs of them. */
@@ -54,6 +55,9 @@ typedef struct {
      * anywhere but in their states it wipes. */
     result (*forward)(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens, size_t rows,
                       size_t first_logit, float *logits);
+    /* Memory for logits, as model_logits_open has it. */
+    result (*logits_open)(const model *m, size_t count, float **out);
+    void (*logits_close)(const model *m, float *logits, size_t count);
     /* A sequence's state of info.state_bytes: made as zeros; wiped and freed; wiped to zeros; its bytes read and
      * replaced. */
     result (*state_open)(model_seq *seq);

@@ -82,7 +82,7 @@ static void describe(model *m)
     m->layer_floats = (size_t)config_conv_channels(c) * (c->d_conv - 1) + (size_t)c->d_inner * c->d_state;
     m->info = (model_info){
         .architecture = architecture_name(c->architecture), .kernel = m->info.kernel,
-        .backend = m->backend->backend, .precision = held_as(m->weights.layers[0].out_proj.type),
+        .backend = m->backend->backend, .chunk_tokens = m->backend->chunk_tokens, .precision = held_as(m->weights.layers[0].out_proj.type),
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,

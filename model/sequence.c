@@ -90,6 +90,14 @@ result model_decode(const model *m, model_seq *const *seqs, const uint32_t *toke
     return OK;
 }
 
+result model_logits_open(float **out, const model *m, size_t count) { return m->backend->logits_open(m, count, out); }
+
+void model_logits_close(const model *m, float **logits, size_t count)
+{
+    if (*logits != NULL) m->backend->logits_close(m, *logits, count);
+    *logits = NULL;
+}
+
 result model_seq_snapshot(const model_seq *seq, buf *out)
 {
     buf_append(out, SNAPSHOT_MAGIC, sizeof SNAPSHOT_MAGIC);

@@ -22,7 +22,7 @@ typedef struct { job *first, *last; uint32_t count; } queue;
 
 struct scheduler {
     model *engine;
-    uint32_t batch_max, vocab_size;
+    uint32_t batch_max, vocab_size, chunk_tokens;
     pthread_t thread;
     pthread_mutex_t lock;      /* guards all below */
     pthread_cond_t work;
@@ -93,7 +93,7 @@ static void step_prefill(scheduler *s)
     s->running++;
     pthread_mutex_unlock(&s->lock);
     size_t n = j->count - j->done;
-    if (n > SCHEDULER_CHUNK_TOKENS) n = SCHEDULER_CHUNK_TOKENS;
+    if (n > s->chunk_tokens) n = s->chunk_tokens;
     bool last = j->done + n == j->count;
     result r = j->alive ? j->alive(j->alive_ctx) : OK;
     if (is_ok(r))
@@ -123,17 +123,22 @@ static void *worker(void *arg)
 result scheduler_open(scheduler **out, model *m, uint32_t batch_max)
 {
     ASSERT(batch_max >= 1 && batch_max <= 64);
+    *out = NULL;
     scheduler *s = mem_alloc(sizeof *s);
     s->engine = m;
     s->batch_max = batch_max;
     s->vocab_size = model_describe(m)->vocab_size;
-    s->logits = mem_alloc_array((size_t)batch_max * s->vocab_size, sizeof(float));
+    s->chunk_tokens = model_describe(m)->chunk_tokens;
+    result r = model_logits_open(&s->logits, m, (size_t)batch_max * s->vocab_size);
+    if (!is_ok(r)) {
+        mem_free(s);
+        return r;
+    }
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->work, NULL);
     if (pthread_create(&s->thread, NULL, worker, s) != 0) {
-        mem_free(s->logits);
+        model_logits_close(m, &s->logits, (size_t)batch_max * s->vocab_size);
         mem_free(s);
-        *out = NULL;
         return fail(E_UNAVAILABLE, "cannot start the engine's thread");
     }
     *out = s;
@@ -152,8 +157,7 @@ void scheduler_close(scheduler **s_)
     pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
-    mem_wipe(s->logits, (size_t)s->batch_max * s->vocab_size * sizeof(float));
-    mem_free(s->logits);
+    model_logits_close(s->engine, &s->logits, (size_t)s->batch_max * s->vocab_size);
     mem_free(s);
     *s_ = NULL;
 }

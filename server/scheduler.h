@@ -11,8 +11,6 @@
 
 typedef struct scheduler scheduler;
 
-enum { SCHEDULER_CHUNK_TOKENS = 64 };
-
 MUST_USE result scheduler_open(scheduler **out, model *m, uint32_t batch_max);
 void scheduler_close(scheduler **s);       /* no job may be under way */
 

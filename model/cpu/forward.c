@@ -106,6 +106,20 @@ static result cpu_load(model *m)
 
 static void cpu_close(model *m) { (void)m; }
 
+static result cpu_logits_open(const model *m, size_t count, float **out)
+{
+    (void)m;
+    *out = mem_alloc_array(count, sizeof(float));
+    return OK;
+}
+
+static void cpu_logits_close(const model *m, float *logits, size_t count)
+{
+    (void)m;
+    mem_wipe(logits, count * sizeof *logits);
+    mem_free(logits);
+}
+
 static result cpu_state_open(model_seq *seq)
 {
     seq->state = floats_alloc(seq->model->info.state_bytes / sizeof(float), &seq->memory);
@@ -137,6 +151,6 @@ static result cpu_state_write(model_seq *seq, const uint8_t *from)
 }
 
 const backend backend_cpu = {
-    .backend = MODEL_CPU, .rows_max = MATMUL_ROWS_MAX, .open = cpu_open, .load = cpu_load, .close = cpu_close,
-    .forward = cpu_forward, .state_open = cpu_state_open, .state_close = cpu_state_close, .state_wipe = cpu_state_wipe,
+    .backend = MODEL_CPU, .rows_max = MATMUL_ROWS_MAX, .chunk_tokens = 64, .open = cpu_open, .load = cpu_load, .close = cpu_close,
+    .forward = cpu_forward, .logits_open = cpu_logits_open, .logits_close = cpu_logits_close, .state_open = cpu_state_open, .state_close = cpu_state_close, .state_wipe = cpu_state_wipe,
     .state_read = cpu_state_read, .state_write = cpu_state_write};

@@ -127,12 +127,12 @@ static cuda_shape shape_of(const model *m)
                         .epsilon = c->norm_epsilon, .layer_floats = m->layer_floats};
 }
 
-/* LETHE_CUDA=plain in the environment: kernels one by one, for debugging. */
+/* LETHE_CUDA_WITHOUT in the environment: some of graphs, overlap and wgmma, for debugging. */
 static result gpu_open(model *m, const model_options *options)
 {
-    const char *how = getenv("LETHE_CUDA");
+    const char *without = getenv("LETHE_CUDA_WITHOUT");
     cuda_engine *e = NULL;
-    TRY(result_of(cuda_open(&e, options->device, how != NULL && strcmp(how, "plain") == 0)));
+    TRY(result_of(cuda_open(&e, options->device, without == NULL ? "" : without)));
     m->device = e;
     m->info.kernel = cuda_name(e);
     return OK;
@@ -183,6 +183,13 @@ static result gpu_forward(const model *m, const segment *segments, size_t segmen
     return result_of(cuda_forward(m->device, states, lengths, segment_count, tokens, first_logit, logits));
 }
 
+static result gpu_logits_open(const model *m, size_t count, float **out)
+{
+    return result_of(cuda_pinned_open(m->device, out, count));
+}
+
+static void gpu_logits_close(const model *m, float *logits, size_t count) { cuda_pinned_close(m->device, logits, count); }
+
 static result gpu_state_open(model_seq *seq) { return result_of(cuda_state_open(seq->model->device, &seq->state)); }
 
 static void gpu_state_close(model_seq *seq) { cuda_state_close(seq->model->device, seq->state); }
@@ -215,6 +222,6 @@ static result gpu_state_write(model_seq *seq, const uint8_t *from)
 }
 
 const backend backend_cuda = {
-    .backend = MODEL_CUDA, .rows_max = CUDA_ROWS_MAX, .open = gpu_open, .load = gpu_load, .close = gpu_close,
-    .forward = gpu_forward, .state_open = gpu_state_open, .state_close = gpu_state_close, .state_wipe = gpu_state_wipe,
+    .backend = MODEL_CUDA, .rows_max = CUDA_ROWS_MAX, .chunk_tokens = CUDA_ROWS_MAX / 8, .open = gpu_open, .load = gpu_load, .close = gpu_close,
+    .forward = gpu_forward, .logits_open = gpu_logits_open, .logits_close = gpu_logits_close, .state_open = gpu_state_open, .state_close = gpu_state_close, .state_wipe = gpu_state_wipe,
     .state_read = gpu_state_read, .state_write = gpu_state_write};

@@ -51,8 +51,8 @@ typedef struct {
 } cuda_widths;
 cuda_widths cuda_widths_of(const cuda_shape *s);
 
-/* Finds the device. plain: launches one by one, no graphs: for debugging. */
-cuda_error cuda_open(cuda_engine **out, uint32_t device, bool plain);
+/* Finds the device. without: any of the words graphs, overlap (of a kernel with the one before), wgmma; no bit depends on them. */
+cuda_error cuda_open(cuda_engine **out, uint32_t device, const char *without);
 void cuda_close(cuda_engine **e);
 const char *cuda_name(const cuda_engine *e);               /* "cuda sm_90": the arithmetic that runs */
 /* Once: memory for passes, and the places for weights. */
@@ -63,11 +63,16 @@ cuda_error cuda_set_matrix(cuda_engine *e, uint32_t layer, cuda_matrix which, co
                            const float *bias);
 cuda_error cuda_set_vector(cuda_engine *e, uint32_t layer, cuda_vector which, const float *values, size_t count);
 uint64_t cuda_weight_bytes(const cuda_engine *e);
+bool cuda_graphed(const cuda_engine *e);                   /* steps are graphs: not refused, and none failed to be captured */
 
 /* One pass: segment i is rows[i] rows of the sequence whose state is states[i]. Logits of rows from first_logit on,
  * CUDA_STEPS_MAX at most, to the host's memory. */
 cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens,
                         size_t first_logit, float *logits);
+
+/* Pinned memory of count floats, zeros, to which cuda_forward writes without a copy; wiped when closed. */
+cuda_error cuda_pinned_open(cuda_engine *e, float **out, size_t count);
+void cuda_pinned_close(cuda_engine *e, float *pinned, size_t count);
 
 /* A state as zeros; wiped and freed; wiped; read; replaced. */
 cuda_error cuda_state_open(cuda_engine *e, float **state);

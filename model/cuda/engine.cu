@@ -13,6 +13,7 @@ extern "C" {
 #include <stdio.h>
 #include <string.h>
 #include <new>
+#include <utility>
 #include <vector>
 
 enum { GRAPHS = 8, ALIGN = 256, DRIVER_LEAST = 13000 };
@@ -32,7 +33,7 @@ struct Rows {
 
 struct cuda_engine {
     int device;
-    bool plain, faulted, overlap, grouped; /* grouped: products by wgmma */
+    bool faulted, graphed, overlap, grouped;                   /* grouped: products by wgmma */
     char name[32];
     pthread_mutex_t lock;
     cudaStream_t stream;
@@ -40,6 +41,7 @@ struct cuda_engine {
     cuda_widths widths;
     std::vector<Layer> layers;             /* [layers + 1]; the last: embeddings, head, norm */
     std::vector<void *> memory;            /* every allocation on the device */
+    std::vector<std::pair<float *, size_t>> pinned;            /* what callers have of cuda_pinned_open; floats */
     uint64_t weight_bytes;
     unsigned char *workspace;
     size_t workspace_size;
@@ -115,10 +117,10 @@ static cuda_error find_device(uint32_t device)
 }
 
 /* That a row's bits do not depend on the batch rests on this. */
-static cuda_error look_at_arithmetic(cuda_engine *e, bool grouped)
+static cuda_error look_at_arithmetic(cuda_engine *e)
 {
     Agreement a = {};
-    CUDA_TRY(check(e, product_probe(e->stream, grouped && !e->plain, &a), "in a trial"));
+    CUDA_TRY(check(e, product_probe(e->stream, e->grouped, &a), "in a trial"));
     if (!a.same) return told(CUDA_ABSENT, "this GPU's tensor cores do not give the same bits for every shape of product", "choose the backend cpu");
     e->grouped = a.group;
     return CUDA_FINE;
@@ -136,20 +138,23 @@ static cuda_error look_at_device(cuda_engine *e)
         return CUDA_ABSENT;
     }
     snprintf(e->name, sizeof e->name, "cuda sm_%d%d", major, minor);
-    e->overlap = !e->plain && major == 9;
+    e->overlap = e->overlap && major == 9;
+    e->grouped = e->grouped && major == 9;
     CUDA_TRY(check(e, cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "making a stream"));
     CUDA_TRY(check(e, cudaMallocHost((void **)&e->staging, STAGING_BYTES), "for pinned memory"));
-    return look_at_arithmetic(e, major == 9);
+    return look_at_arithmetic(e);
 }
 
-cuda_error cuda_open(cuda_engine **out, uint32_t device, bool plain)
+cuda_error cuda_open(cuda_engine **out, uint32_t device, const char *without)
 {
     *out = NULL;
     CUDA_TRY(find_device(device));
     cuda_engine *e = new (std::nothrow) cuda_engine();
     if (e == NULL) return told(CUDA_MEMORY, "the machine has no memory left", "");
     e->device = (int)device;
-    e->plain = plain;
+    e->graphed = strstr(without, "graphs") == NULL;
+    e->overlap = strstr(without, "overlap") == NULL;
+    e->grouped = strstr(without, "wgmma") == NULL;
     pthread_mutex_init(&e->lock, NULL);
     cuda_error r = look_at_device(e);
     if (r == CUDA_FINE) {
@@ -180,6 +185,7 @@ void cuda_close(cuda_engine **ep)
 
 const char *cuda_name(const cuda_engine *e) { return e->name; }
 uint64_t cuda_weight_bytes(const cuda_engine *e) { return e->weight_bytes; }
+bool cuda_graphed(const cuda_engine *e) { return e->graphed; }
 
 /* ---- memory ---------------------------------------------------------------------------------------------- */
 
@@ -431,6 +437,13 @@ static cudaError_t capture(cuda_engine *e, uint32_t rows, cudaGraphExec_t *out)
     return r;
 }
 
+static bool is_pinned(const cuda_engine *e, const float *p, size_t count)
+{
+    for (const auto &range : e->pinned)
+        if (p >= range.first && p + count <= range.first + range.second) return true;
+    return false;
+}
+
 static cudaError_t launch_pass(cuda_engine *e, uint32_t rows, uint32_t segments, uint32_t first_logit)
 {
     Launcher l = {e->stream, e->overlap, cudaSuccess};
@@ -447,7 +460,11 @@ static cudaError_t run_step(cuda_engine *e, uint32_t rows)
     while (1u << index < rows) index++;
     if (e->graphs[index] != NULL) return cudaGraphLaunch(e->graphs[index], e->stream);
     const cudaError_t r = launch_pass(e, 1u << index, 1u << index, 0);
-    return r == cudaSuccess ? capture(e, 1u << index, &e->graphs[index]) : r;
+    if (r == cudaSuccess && capture(e, 1u << index, &e->graphs[index]) != cudaSuccess) {
+        (void)cudaGetLastError();
+        e->graphed = false;                /* slower, and cuda_graphed tells */
+    }
+    return r;
 }
 
 /* ---- forward --------------------------------------------------------------------------------------------- */
@@ -469,8 +486,16 @@ static size_t stage_pass(cuda_engine *e, float *const *states, const uint32_t *r
 
 static cudaError_t run(cuda_engine *e, uint32_t rows, uint32_t segments, uint32_t first_logit)
 {
-    if (!e->plain && rows == segments && first_logit == 0) return run_step(e, rows);
+    if (e->graphed && rows == segments && first_logit == 0) return run_step(e, rows);
     return launch_pass(e, rows, segments, first_logit);
+}
+
+/* Those of so many rows, and of the rows that a graph has beyond them. */
+static cudaError_t wipe_logits(cuda_engine *e, size_t rows)
+{
+    size_t used = 1;
+    while (used < rows) used *= 2;
+    return cudaMemsetAsync(e->logits, 0, sizeof(float) * used * e->shape.vocab, e->stream);
 }
 
 cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens,
@@ -481,17 +506,45 @@ cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *ro
     const size_t size = stage_pass(e, states, rows, segments, tokens);
     const uint32_t all = ((const Segments *)e->staging)->rows;
     const size_t logit_bytes = first_logit < all ? sizeof(float) * (all - first_logit) * e->shape.vocab : 0;
+    const bool straight = logit_bytes > 0 && is_pinned(e, logits, logit_bytes / sizeof(float));
     cudaError_t r = cudaMemcpyAsync(e->segments, e->staging, size, cudaMemcpyHostToDevice, e->stream);
     if (r == cudaSuccess) r = run(e, all, (uint32_t)segments, (uint32_t)first_logit);
     if (r == cudaSuccess) r = cudaMemsetAsync(e->segments, 0, size, e->stream);
+    if (r == cudaSuccess && straight) r = cudaMemcpyAsync(logits, e->logits, logit_bytes, cudaMemcpyDeviceToHost, e->stream);
+    if (r == cudaSuccess && straight) r = wipe_logits(e, all - first_logit);
     if (r == cudaSuccess) r = cudaStreamSynchronize(e->stream);
     memset(e->staging, 0, size);
     CUDA_TRY(check(e, r, "in a pass"));
-    if (logit_bytes == 0) return CUDA_FINE;
+    if (logit_bytes == 0 || straight) return CUDA_FINE;
     CUDA_TRY(download(e, logits, e->logits, logit_bytes));
-    r = cudaMemsetAsync(e->logits, 0, sizeof(float) * CUDA_STEPS_MAX * e->shape.vocab, e->stream);
+    r = wipe_logits(e, all - first_logit);
     if (r == cudaSuccess) r = cudaStreamSynchronize(e->stream);
     return check(e, r, "wiping logits");
+}
+
+/* ---- pinned memory --------------------------------------------------------------------------------------- */
+
+cuda_error cuda_pinned_open(cuda_engine *e, float **out, size_t count)
+{
+    Held held(e);
+    *out = NULL;
+    CUDA_TRY(held.state());
+    CUDA_TRY(check(e, cudaMallocHost((void **)out, count * sizeof(float)), "for pinned memory"));
+    memset(*out, 0, count * sizeof(float));
+    e->pinned.push_back({*out, count});
+    return CUDA_FINE;
+}
+
+void cuda_pinned_close(cuda_engine *e, float *pinned, size_t count)
+{
+    Held held(e);
+    memset(pinned, 0, count * sizeof(float));
+    for (size_t i = 0; i < e->pinned.size(); i++)
+        if (e->pinned[i].first == pinned) {
+            e->pinned.erase(e->pinned.begin() + (ptrdiff_t)i);
+            break;
+        }
+    (void)cudaFreeHost(pinned);
 }
 
 /* ---- states ---------------------------------------------------------------------------------------------- */

@@ -39,6 +39,7 @@ typedef struct {
     const char *architecture;          /* "MambaForCausalLM" */
     const char *kernel;                /* which path runs ("avx512", "cuda sm_90"): part of the reported configuration */
     model_backend backend;             /* MODEL_CPU or MODEL_CUDA: where it does */
+    uint32_t chunk_tokens;             /* so many tokens in one model_prefill keep it busy */
     const char *precision;             /* model_precision_name of what is held */
     uint32_t vocab_size, d_model, d_inner, d_state, d_conv, dt_rank, layers;
     int32_t eos_token;                 /* -1: none */
@@ -87,6 +88,9 @@ MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t cou
  * logits (count, vocab_size). */
 MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
                              size_t count, float *logits);
+/* Room for count logits, zeroed, which a GPU writes to without a copy by the host; any other memory does too. Closing wipes. */
+MUST_USE result model_logits_open(float **out, const model *m, size_t count);
+void model_logits_close(const model *m, float **logits, size_t count);
 /* State to bytes and back, bit-exact; restoring into another model is E_INVALID (identity checked). */
 MUST_USE result model_seq_snapshot(const model_seq *seq, buf *out);
 MUST_USE result model_seq_restore(model_seq *seq, bytes snapshot);

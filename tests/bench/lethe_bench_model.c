@@ -279,9 +279,10 @@ static void prepare(bench *b)
     uint64_t seed = 1;
     b->tokens = mem_alloc_array(tokens, sizeof *b->tokens);
     for (size_t i = 0; i < tokens; i++) b->tokens[i] = (uint32_t)(random_next(&seed) % b->vocab_size);
+    b->seqs = mem_alloc_array(b->most_batch, sizeof *b->seqs);
+    if (gpu(b)) return;                    /* the logits are pinned memory, once the engine is open */
     b->logits = mem_alloc_array(logits, sizeof *b->logits);
     for (size_t i = 0; i < logits; i++) b->logits[i] = 1;
-    b->seqs = mem_alloc_array(b->most_batch, sizeof *b->seqs);
 }
 
 /* Opens the engine and its sequences and has them work once, for their memory and as a warm-up. */
@@ -293,6 +294,7 @@ static result open_all(bench *b)
                                                            .backend = b->o->backend, .device = b->o->device}));
     b->open_ms = 1e3 * (bench_now_s() - start);
     b->info = model_describe(b->m);
+    if (gpu(b)) TRY(model_logits_open(&b->logits, b->m, (size_t)b->most_batch * b->vocab_size));
     for (uint32_t i = 0; i < b->most_batch; i++) TRY(model_seq_open(&b->seqs[i], b->m));
     TRY(model_prefill(b->seqs[0], b->tokens, FIRST_TOKEN_PROMPT, b->logits, NULL, NULL));
     decode(b, b->most_batch, 1);
@@ -305,6 +307,7 @@ static result open_all(bench *b)
 static void close_all(bench *b)
 {
     for (uint32_t i = 0; i < b->most_batch; i++) model_seq_close(&b->seqs[i]);
+    if (gpu(b)) model_logits_close(b->m, &b->logits, (size_t)b->most_batch * b->vocab_size);
     model_close(&b->m);
     mem_free(b->seqs);
     mem_free(b->tokens);

@@ -243,13 +243,13 @@ static void graphs_change_no_bit(void)
     model *m = open_as(folder, MODEL_CUDA, MODEL_BF16);
     float *want = alone(m, 3, 4);
     model_close(&m);
-    setenv("LETHE_CUDA", "plain", 1);
+    setenv("LETHE_CUDA_WITHOUT", "graphs,overlap,wgmma", 1);
 #ifdef LETHE_EMULATED
     emulated_order(12345);
 #endif
     m = open_as(folder, MODEL_CUDA, MODEL_BF16);
     float *plain = alone(m, 3, 4);
-    unsetenv("LETHE_CUDA");
+    unsetenv("LETHE_CUDA_WITHOUT");
     for (size_t s = 0; s < 3; s++)
         for (size_t i = 0; i < 4; i++) CHECK(same(want, s, i, plain + (s * LENGTH + i) * VOCAB));
     mem_free(want);
@@ -258,6 +258,24 @@ static void graphs_change_no_bit(void)
 }
 
 /* ---- states ---------------------------------------------------------------------------------------------- */
+
+/* Logits that the device writes straight into pinned memory, and those that are copied. */
+static void pinned_logits_are_the_same(void)
+{
+    static float copied[3 * VOCAB];
+    model *m = open_as(folder, MODEL_CUDA, MODEL_BF16);
+    model_seq *seqs[3] = {open_seq(m), open_seq(m), open_seq(m)};
+    uint32_t tokens[3] = {7, 8, 9};
+    float *pinned = NULL;
+    CHECK_OK(model_logits_open(&pinned, m, (size_t)4 * VOCAB));
+    CHECK_OK(model_decode(m, seqs, tokens, 3, copied));
+    for (size_t i = 0; i < 3; i++) model_seq_wipe(seqs[i]);
+    CHECK_OK(model_decode(m, seqs, tokens, 3, pinned + VOCAB));
+    CHECK(memcmp(copied, pinned + VOCAB, sizeof copied) == 0);
+    for (size_t i = 0; i < 3; i++) model_seq_close(&seqs[i]);
+    model_logits_close(m, &pinned, (size_t)4 * VOCAB);
+    model_close(&m);
+}
 
 static void snapshots_restore(void)
 {
@@ -309,7 +327,7 @@ static void wiped_is_like_new(void)
  * cuda_workspace_kept, cuda_state_kept. */
 static void nothing_is_left_of_a_sequence(void)
 {
-    static float logits[40 * VOCAB];
+    float *logits = NULL;
     uint32_t tokens[LENGTH];
     model *m = open_as(folder, MODEL_CUDA, MODEL_BF16);
     model_seq *seqs[40];
@@ -318,6 +336,7 @@ static void nothing_is_left_of_a_sequence(void)
     for (size_t i = 0; i < LENGTH; i++) tokens[i] = token_of(6, i);
     for (size_t i = 0; i < 40; i++) seqs[i] = open_seq(m);
     const uint64_t before = emulated_contents(), unwiped = emulated_freed_unwiped();
+    CHECK_OK(model_logits_open(&logits, m, (size_t)40 * VOCAB));
     CHECK_OK(model_prefill(seqs[0], tokens, LENGTH, logits, NULL, NULL));
     CHECK_OK(model_prefill(seqs[1], tokens, 3, NULL, NULL, NULL));
     CHECK_OK(model_seq_snapshot(seqs[0], &state));
@@ -326,8 +345,11 @@ static void nothing_is_left_of_a_sequence(void)
     CHECK_OK(model_decode(m, seqs, tokens, 40, logits));
     CHECK(emulated_contents() != before);  /* states are there */
     for (size_t i = 0; i < 40; i++) model_seq_wipe(seqs[i]);
-    CHECK(emulated_contents() == before);
+    model_logits_close(m, &logits, (size_t)40 * VOCAB);
+    CHECK(logits == NULL && emulated_contents() == before);
+    logits = mem_alloc_array((size_t)40 * VOCAB, sizeof *logits);
     CHECK_OK(model_decode(m, seqs, tokens, 40, logits));
+    mem_free(logits);
     for (size_t i = 0; i < 40; i++) model_seq_close(&seqs[i]);
     CHECK(emulated_freed_unwiped() == unwiped);
     buf_free(&state);
@@ -433,6 +455,7 @@ static void run_all(const gen_config *c)
     RUN(pieces_change_no_bit);
     RUN(long_prompts_change_no_bit);
     RUN(graphs_change_no_bit);
+    RUN(pinned_logits_are_the_same);
     RUN(snapshots_restore);
     RUN(wiped_is_like_new);
 #ifdef LETHE_EMULATED
