@@ -151,6 +151,7 @@ static result cpu_state_write(model_seq *seq, const uint8_t *from)
 }
 
 const backend backend_cpu = {
-    .backend = MODEL_CPU, .rows_max = MATMUL_ROWS_MAX, .chunk_tokens = 64, .open = cpu_open, .load = cpu_load, .close = cpu_close,
-    .forward = cpu_forward, .logits_open = cpu_logits_open, .logits_close = cpu_logits_close, .state_open = cpu_state_open, .state_close = cpu_state_close, .state_wipe = cpu_state_wipe,
+    .backend = MODEL_CPU, .rows_max = MATMUL_ROWS_MAX, .chunk_tokens = 64, .open = cpu_open, .load = cpu_load,
+    .close = cpu_close, .forward = cpu_forward, .logits_open = cpu_logits_open, .logits_close = cpu_logits_close,
+    .state_open = cpu_state_open, .state_close = cpu_state_close, .state_wipe = cpu_state_wipe,
     .state_read = cpu_state_read, .state_write = cpu_state_write};

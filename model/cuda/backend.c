@@ -55,7 +55,8 @@ static void pack_share(void *ctx, uint32_t share, uint32_t shares)
 }
 
 /* out: all outputs, pads included. */
-static result send_matrix(model *m, bool f32, uint32_t index, cuda_matrix which, uint32_t out, const part *parts, size_t count)
+static result send_matrix(model *m, bool f32, uint32_t index, cuda_matrix which, uint32_t out, const part *parts,
+                          size_t count)
 {
     const uint32_t in = parts[0].m->in;
     packing p = {.parts = parts, .count = count, .f32 = f32, .in_padded = layout_width(in)};
@@ -70,7 +71,8 @@ static result send_matrix(model *m, bool f32, uint32_t index, cuda_matrix which,
 }
 
 /* values (rows,width) in rows of a padded width, each times scale. */
-static result send_vector(model *m, uint32_t index, cuda_vector which, const float *values, size_t rows, size_t width, float scale)
+static result send_vector(model *m, uint32_t index, cuda_vector which, const float *values, size_t rows, size_t width,
+                          float scale)
 {
     const size_t padded = layout_width((uint32_t)width);
     float *all = mem_alloc_array(rows * padded, sizeof *all);
@@ -85,7 +87,9 @@ static result send_layer(model *m, const cuda_shape *s, uint32_t index)
 {
     const layer *y = &m->weights.layers[index];
     const cuda_widths w = cuda_widths_of(s);
-    const part in[] = {{&y->in_x, 0, w.channels, 0}, {&y->in_z, 0, s->d_inner, w.z_at}, {&y->in_dt, 0, s->heads, w.dt_at}};
+    const part in[] = {{&y->in_x, 0, w.channels, 0},
+                       {&y->in_z, 0, s->d_inner, w.z_at},
+                       {&y->in_dt, 0, s->heads, w.dt_at}};
     const part out = {&y->out_proj, 0, s->d_model, 0};
     TRY(send_matrix(m, s->f32, index, CUDA_IN, w.in, in, s->mamba2 ? 3 : 2));
     TRY(send_matrix(m, s->f32, index, CUDA_OUT, s->d_model, &out, 1));
@@ -120,11 +124,22 @@ static result send_weights(model *m, const cuda_shape *s)
 static cuda_shape shape_of(const model *m)
 {
     const model_config *c = &m->config;
-    return (cuda_shape){.mamba2 = c->architecture == ARCHITECTURE_MAMBA2, .f32 = m->weights.layers[0].out_proj.type == MATRIX_F32,
-                        .vocab = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner, .d_state = c->d_state,
-                        .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers, .heads = c->heads,
-                        .head_dim = c->head_dim, .groups = c->groups, .dt_min = c->dt_min, .dt_max = c->dt_max,
-                        .epsilon = c->norm_epsilon, .layer_floats = m->layer_floats};
+    return (cuda_shape){.mamba2 = c->architecture == ARCHITECTURE_MAMBA2,
+                        .f32 = m->weights.layers[0].out_proj.type == MATRIX_F32,
+                        .vocab = c->vocab_size,
+                        .d_model = c->d_model,
+                        .d_inner = c->d_inner,
+                        .d_state = c->d_state,
+                        .d_conv = c->d_conv,
+                        .dt_rank = c->dt_rank,
+                        .layers = c->layers,
+                        .heads = c->heads,
+                        .head_dim = c->head_dim,
+                        .groups = c->groups,
+                        .dt_min = c->dt_min,
+                        .dt_max = c->dt_max,
+                        .epsilon = c->norm_epsilon,
+                        .layer_floats = m->layer_floats};
 }
 
 /* LETHE_CUDA_WITHOUT in the environment: some of graphs, overlap and wgmma, for debugging. */
@@ -170,8 +185,8 @@ static void gpu_close(model *m)
     m->device = NULL;
 }
 
-static result gpu_forward(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens, size_t rows,
-                          size_t first_logit, float *logits)
+static result gpu_forward(const model *m, const segment *segments, size_t segment_count, const uint32_t *tokens,
+                          size_t rows, size_t first_logit, float *logits)
 {
     float *states[CUDA_STEPS_MAX];
     uint32_t lengths[CUDA_STEPS_MAX];
@@ -197,7 +212,8 @@ static void gpu_state_close(model_seq *seq) { cuda_state_close(seq->model->devic
 /* A device that failed has no memory that could be read. */
 static void gpu_state_wipe(model_seq *seq)
 {
-    if (cuda_state_wipe(seq->model->device, seq->state) != CUDA_FINE) log_event(LOG_ERROR, "gpu_failed", LOG_TEXT("why", cuda_why()));
+    if (cuda_state_wipe(seq->model->device, seq->state) != CUDA_FINE)
+        log_event(LOG_ERROR, "gpu_failed", LOG_TEXT("why", cuda_why()));
 }
 
 static result gpu_state_read(const model_seq *seq, buf *out)
@@ -222,6 +238,7 @@ static result gpu_state_write(model_seq *seq, const uint8_t *from)
 }
 
 const backend backend_cuda = {
-    .backend = MODEL_CUDA, .rows_max = CUDA_ROWS_MAX, .chunk_tokens = CUDA_ROWS_MAX / 8, .open = gpu_open, .load = gpu_load, .close = gpu_close,
-    .forward = gpu_forward, .logits_open = gpu_logits_open, .logits_close = gpu_logits_close, .state_open = gpu_state_open, .state_close = gpu_state_close, .state_wipe = gpu_state_wipe,
-    .state_read = gpu_state_read, .state_write = gpu_state_write};
+    .backend = MODEL_CUDA, .rows_max = CUDA_ROWS_MAX, .chunk_tokens = CUDA_ROWS_MAX / 8, .open = gpu_open,
+    .load = gpu_load, .close = gpu_close, .forward = gpu_forward, .logits_open = gpu_logits_open,
+    .logits_close = gpu_logits_close, .state_open = gpu_state_open, .state_close = gpu_state_close,
+    .state_wipe = gpu_state_wipe, .state_read = gpu_state_read, .state_write = gpu_state_write};

@@ -20,7 +20,8 @@ __device__ inline uint32_t segment_of(const Segments *s, uint32_t row)
 
 /* The K-1 inputs before a row: of the pass, or of the state (K-1, channels), oldest first. */
 template <typename T, uint32_t K>
-__device__ inline void load_window(const Segments *s, const Conv &p, uint32_t segment, uint32_t row, uint32_t channel, float (&window)[K])
+__device__ inline void load_window(const Segments *s, const Conv &p, uint32_t segment, uint32_t row, uint32_t channel,
+                                   float (&window)[K])
 {
     const uint32_t at = row - s->row[segment];
     const float *state = s->state[segment] + p.state_at;
@@ -42,7 +43,8 @@ template <typename T> __device__ inline void put_conv(const Conv &p, uint32_t ro
     p.bc[(size_t)row * p.bc_stride + i / p.d_state * p.states_padded + i % p.d_state] = v;
 }
 
-template <typename T, uint32_t K> __global__ void __launch_bounds__(CONV_THREADS) conv_rows(const Segments *s, const Conv p)
+template <typename T, uint32_t K>
+__global__ void __launch_bounds__(CONV_THREADS) conv_rows(const Segments *s, const Conv p)
 {
     grid_begin();
     const uint32_t channel = blockIdx.y * CONV_THREADS + threadIdx.x;
@@ -71,8 +73,9 @@ template <typename T, uint32_t K> __global__ void __launch_bounds__(CONV_THREADS
 
 template <typename T> static void run(Launcher &l, const Segments *s, const Conv &c, uint32_t rows)
 {
-    static void (*const KERNELS[])(const Segments *, const Conv) = {conv_rows<T, 2>, conv_rows<T, 3>, conv_rows<T, 4>, conv_rows<T, 5>,
-                                                                    conv_rows<T, 6>, conv_rows<T, 7>, conv_rows<T, CONV_K_MAX>};
+    static void (*const KERNELS[])(const Segments *, const Conv) = {
+        conv_rows<T, 2>, conv_rows<T, 3>, conv_rows<T, 4>,         conv_rows<T, 5>,
+        conv_rows<T, 6>, conv_rows<T, 7>, conv_rows<T, CONV_K_MAX>};
     const dim3 grid((rows + CONV_ROWS - 1) / CONV_ROWS, (c.channels + CONV_THREADS - 1) / CONV_THREADS);
     launch(l, KERNELS[c.d_conv - 2], grid, CONV_THREADS, 0, s, c);
 }

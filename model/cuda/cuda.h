@@ -59,16 +59,16 @@ const char *cuda_name(const cuda_engine *e);               /* "cuda sm_90": the 
 cuda_error cuda_prepare(cuda_engine *e, const cuda_shape *s);
 /* Copies packed weights there; bias (out padded to 128) or NULL. layer == layers: the embeddings (CUDA_IN) and, where it is
  * another matrix, the head (CUDA_OUT); the last norm (CUDA_NORM). */
-cuda_error cuda_set_matrix(cuda_engine *e, uint32_t layer, cuda_matrix which, const void *packed, uint32_t out, uint32_t in,
-                           const float *bias);
+cuda_error cuda_set_matrix(cuda_engine *e, uint32_t layer, cuda_matrix which, const void *packed, uint32_t out,
+                           uint32_t in, const float *bias);
 cuda_error cuda_set_vector(cuda_engine *e, uint32_t layer, cuda_vector which, const float *values, size_t count);
 uint64_t cuda_weight_bytes(const cuda_engine *e);
-bool cuda_graphed(const cuda_engine *e);                   /* steps are graphs: not refused, and none failed to be captured */
+bool cuda_graphed(const cuda_engine *e); /* steps are graphs: not refused, and none failed to be captured */
 
 /* One pass: segment i is rows[i] rows of the sequence whose state is states[i]. Logits of rows from first_logit on,
  * CUDA_STEPS_MAX at most, to the host's memory. */
-cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens,
-                        size_t first_logit, float *logits);
+cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments,
+                        const uint32_t *tokens, size_t first_logit, float *logits);
 
 /* Pinned memory of count floats, zeros, to which cuda_forward writes without a copy; wiped when closed. */
 cuda_error cuda_pinned_open(cuda_engine *e, float **out, size_t count);

@@ -17,9 +17,10 @@ struct bf16 { uint16_t bits; };
 /* d (16 outputs, 8 rows) += a (16 outputs, 16 inputs) b (16 inputs, 8 rows). */
 __device__ inline void tensor_multiply(float d[4], const uint4 &a, const uint2 &b)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b.x), "r"(b.y));
 }
 
 /* Four 8x8 blocks of 16 bits; lane l names row l%8 of block l/8, and gets of each block row l/4, columns 2(l%4), +1. */
@@ -41,7 +42,10 @@ __device__ inline void copy_16(void *shared, const void *global)
 
 __device__ inline void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /* All of this thread's groups but the last left. */
-template <int left> __device__ inline void copy_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(left) : "memory"); }
+template <int left> __device__ inline void copy_wait()
+{
+    asm volatile("cp.async.wait_group %0;" ::"n"(left) : "memory");
+}
 
 /* What copy_16 brought is seen by group_multiply, after the next barrier. */
 __device__ inline void copy_publish()
@@ -62,7 +66,8 @@ __device__ inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], co
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
     /* Address / 16; the distance of eight rows, 1024 / 16; the swizzle. */
-    const uint64_t start = (uint64_t)__cvta_generic_to_shared(x) / 16, matrix = start | 1ull << 16 | 64ull << 32 | 1ull << 62;
+    const uint64_t start = (uint64_t)__cvta_generic_to_shared(x) / 16,
+                   matrix = start | 1ull << 16 | 64ull << 32 | 1ull << 62;
     asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 #pragma unroll
     for (int s = 0; s < 4; s++)            /* 16 inputs are 32 bytes */

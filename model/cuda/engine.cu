@@ -74,7 +74,8 @@ static cuda_error check(cuda_engine *e, cudaError_t r, const char *what)
         return CUDA_MEMORY;
     }
     e->faulted = true;
-    snprintf(why, sizeof why, "the GPU failed %s (%s): restart, and look at dmesg and nvidia-smi", what, cudaGetErrorString(r));
+    snprintf(why, sizeof why, "the GPU failed %s (%s): restart, and look at dmesg and nvidia-smi", what,
+             cudaGetErrorString(r));
     return CUDA_FAULT;
 }
 
@@ -91,7 +92,8 @@ struct Held {
     ~Held() { pthread_mutex_unlock(&e->lock); }
     cuda_error state() const
     {
-        return e->faulted ? told(CUDA_FAULT, "the GPU has failed before", "restart, and look at dmesg and nvidia-smi") : CUDA_FINE;
+        return e->faulted ? told(CUDA_FAULT, "the GPU has failed before", "restart, and look at dmesg and nvidia-smi")
+                          : CUDA_FINE;
     }
 };
 
@@ -103,12 +105,13 @@ static cuda_error find_device(uint32_t device)
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0)
         return told(CUDA_ABSENT, "there is no NVIDIA driver on this machine", "install one, or choose the backend cpu");
     if (driver < DRIVER_LEAST) {
-        snprintf(why, sizeof why, "the NVIDIA driver is for CUDA %d.%d, and 13.0 is needed: update it (580 or later)", driver / 1000,
-                 driver % 1000 / 10);
+        snprintf(why, sizeof why, "the NVIDIA driver is for CUDA %d.%d, and 13.0 is needed: update it (580 or later)",
+                 driver / 1000, driver % 1000 / 10);
         return CUDA_ABSENT;
     }
     const cudaError_t r = cudaGetDeviceCount(&count);
-    if (r != cudaSuccess || count == 0) return told(CUDA_ABSENT, "no usable GPU was found", r == cudaSuccess ? "" : cudaGetErrorString(r));
+    if (r != cudaSuccess || count == 0)
+        return told(CUDA_ABSENT, "no usable GPU was found", r == cudaSuccess ? "" : cudaGetErrorString(r));
     if (device >= (uint32_t)count) {
         snprintf(why, sizeof why, "there is no GPU %u: there are %d, counted from 0", device, count);
         return CUDA_ABSENT;
@@ -121,7 +124,9 @@ static cuda_error look_at_arithmetic(cuda_engine *e)
 {
     Agreement a = {};
     CUDA_TRY(check(e, product_probe(e->stream, e->grouped, &a), "in a trial"));
-    if (!a.same) return told(CUDA_ABSENT, "this GPU's tensor cores do not give the same bits for every shape of product", "choose the backend cpu");
+    if (!a.same)
+        return told(CUDA_ABSENT, "this GPU's tensor cores do not give the same bits for every shape of product",
+                    "choose the backend cpu");
     e->grouped = a.group;
     return CUDA_FINE;
 }
@@ -272,7 +277,8 @@ static cuda_error download(cuda_engine *e, void *to, const void *from, size_t si
 {
     for (size_t at = 0; at < size; at += STAGING_BYTES) {
         const size_t n = size - at < STAGING_BYTES ? size - at : STAGING_BYTES;
-        cudaError_t r = cudaMemcpyAsync(e->staging, (const unsigned char *)from + at, n, cudaMemcpyDeviceToHost, e->stream);
+        cudaError_t r =
+            cudaMemcpyAsync(e->staging, (const unsigned char *)from + at, n, cudaMemcpyDeviceToHost, e->stream);
         if (r == cudaSuccess) r = cudaStreamSynchronize(e->stream);
         if (r == cudaSuccess) memcpy((unsigned char *)to + at, e->staging, n);
         memset(e->staging, 0, n);
@@ -290,8 +296,8 @@ static cuda_error keep_weights(cuda_engine *e, void **out, const void *from, siz
     return from == NULL ? CUDA_FINE : upload(e, *out, from, size);
 }
 
-cuda_error cuda_set_matrix(cuda_engine *e, uint32_t layer, cuda_matrix which, const void *packed, uint32_t out, uint32_t in,
-                           const float *bias)
+cuda_error cuda_set_matrix(cuda_engine *e, uint32_t layer, cuda_matrix which, const void *packed, uint32_t out,
+                           uint32_t in, const float *bias)
 {
     Held held(e);
     CUDA_TRY(held.state());
@@ -376,7 +382,8 @@ static void run_layer(const Pass &p, uint32_t index)
     const cuda_widths &w = p.e->widths;
     const Layer &y = p.e->layers[index];
     const uint32_t narrow = layout_width(s.d_model), wide = layout_width(s.d_inner);
-    const Output in = {STORE, p.r.in, w.in, w.dt_at, p.r.dt, w.dt}, params = {STORE, p.r.params, w.bc_at, w.bc_at, p.r.bc, w.bc};
+    const Output in = {STORE, p.r.in, w.in, w.dt_at, p.r.dt, w.dt},
+                 params = {STORE, p.r.params, w.bc_at, w.bc_at, p.r.bc, w.bc};
     const Output step = {SOFTPLUS, NULL, 0, 0, p.r.dt, w.dt}, out = {ADD, NULL, 0, 0, p.r.hidden, narrow};
     const Norm first = {p.r.hidden, true, narrow, s.d_model, 1, y.vector[CUDA_NORM], s.epsilon, p.r.normed, narrow};
     norm(*p.l, s.f32, p.e->segments, first, p.rows);
@@ -388,7 +395,8 @@ static void run_layer(const Pass &p, uint32_t index)
     }
     scan(*p.l, s.f32, p.e->segments, scan_of(p, index), p.segments);
     if (s.mamba2) {                        /* into the convolution's inputs, which are needed no more */
-        const Norm gated = {p.r.u, false, wide, s.d_inner / s.groups, s.groups, y.vector[CUDA_GATED_NORM], s.epsilon, p.r.in, w.in};
+        const Norm gated = {p.r.u, false, wide, s.d_inner / s.groups, s.groups, y.vector[CUDA_GATED_NORM], s.epsilon,
+                            p.r.in, w.in};
         norm(*p.l, s.f32, p.e->segments, gated, p.rows);
         multiply(p, y.matrix[CUDA_OUT], p.r.in, w.in, out);
     } else {
@@ -409,8 +417,8 @@ static void run_pass(Pass p, uint32_t first_logit)
     for (uint32_t i = 0; i < s.layers; i++) run_layer(p, i);
     if (first_logit < p.rows) {
         const uint32_t rows = p.rows - first_logit;
-        const Norm final = {p.r.hidden + (size_t)first_logit * narrow, true, narrow, s.d_model, 1, last.vector[CUDA_NORM], s.epsilon,
-                            p.r.normed, narrow};
+        const float *hidden = p.r.hidden + (size_t)first_logit * narrow;
+        const Norm final = {hidden, true, narrow, s.d_model, 1, last.vector[CUDA_NORM], s.epsilon, p.r.normed, narrow};
         const Output logits = {STORE, NULL, 0, 0, p.e->logits, s.vocab};
         norm(*p.l, s.f32, p.e->segments, final, rows);
         p.rows = rows;
@@ -470,7 +478,8 @@ static cudaError_t run_step(cuda_engine *e, uint32_t rows)
 /* ---- forward --------------------------------------------------------------------------------------------- */
 
 /* The table of segments and the tokens, in the staging memory; its size. */
-static size_t stage_pass(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens)
+static size_t stage_pass(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments,
+                         const uint32_t *tokens)
 {
     Segments *s = (Segments *)e->staging;
     s->count = (uint32_t)segments;
@@ -498,8 +507,8 @@ static cudaError_t wipe_logits(cuda_engine *e, size_t rows)
     return cudaMemsetAsync(e->logits, 0, sizeof(float) * used * e->shape.vocab, e->stream);
 }
 
-cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments, const uint32_t *tokens,
-                        size_t first_logit, float *logits)
+cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *rows, size_t segments,
+                        const uint32_t *tokens, size_t first_logit, float *logits)
 {
     Held held(e);
     CUDA_TRY(held.state());
@@ -510,7 +519,8 @@ cuda_error cuda_forward(cuda_engine *e, float *const *states, const uint32_t *ro
     cudaError_t r = cudaMemcpyAsync(e->segments, e->staging, size, cudaMemcpyHostToDevice, e->stream);
     if (r == cudaSuccess) r = run(e, all, (uint32_t)segments, (uint32_t)first_logit);
     if (r == cudaSuccess) r = cudaMemsetAsync(e->segments, 0, size, e->stream);
-    if (r == cudaSuccess && straight) r = cudaMemcpyAsync(logits, e->logits, logit_bytes, cudaMemcpyDeviceToHost, e->stream);
+    if (r == cudaSuccess && straight)
+        r = cudaMemcpyAsync(logits, e->logits, logit_bytes, cudaMemcpyDeviceToHost, e->stream);
     if (r == cudaSuccess && straight) r = wipe_logits(e, all - first_logit);
     if (r == cudaSuccess) r = cudaStreamSynchronize(e->stream);
     memset(e->staging, 0, size);

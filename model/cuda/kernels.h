@@ -71,8 +71,8 @@ struct Output {
 enum ProductShape { PLAIN, SKINNY_8, SKINNY_16, SMALL, MEDIUM, LARGE, GROUP };
 ProductShape product_shape(bool f32, bool group, uint32_t rows);
 /* y = x W^T + bias; x (rows, in) activations. halved: a broken variant, whose large shapes end a block after 128 inputs. */
-void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y,
-             bool halved = false);
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows,
+             const Output &y, bool halved = false);
 /* Whether all shapes but GROUP give the same bits on this device, as they must; and whether GROUP does (grouped: try it). */
 struct Agreement { bool same, group; };
 cudaError_t product_probe(cudaStream_t stream, bool grouped, Agreement *out);
@@ -80,8 +80,8 @@ cudaError_t product_probe(cudaStream_t stream, bool grouped, Agreement *out);
 /* ---- rows (rows.cu) ---- */
 
 /* hidden (rows, stride) = the tokens' embeddings. */
-void embed(Launcher &l, bool f32, const Segments *s, const Matrix &e, const uint32_t *tokens, uint32_t rows, uint32_t d_model,
-           float *hidden, uint32_t stride);
+void embed(Launcher &l, bool f32, const Segments *s, const Matrix &e, const uint32_t *tokens, uint32_t rows,
+           uint32_t d_model, float *hidden, uint32_t stride);
 /* y (rows, ·) activations = x / sqrt(mean(x^2) + epsilon) * weight, over n columns of each of so many groups. x is
  * float32, or activations too. */
 struct Norm {

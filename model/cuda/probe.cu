@@ -42,7 +42,8 @@ static cudaError_t multiply(const Probe &p, ProductShape shape, uint32_t rows, f
     const Output to = {STORE, NULL, 0, 0, (float *)(p.device + p.y), PROBE_OUT};
     const size_t size = sizeof(float) * rows * PROBE_OUT;
     product(l, shape, w, p.device + p.x, PROBE_IN, rows, to);
-    if (l.error == cudaSuccess) l.error = cudaMemcpyAsync(p.host + p.y, p.device + p.y, size, cudaMemcpyDeviceToHost, p.stream);
+    if (l.error == cudaSuccess)
+        l.error = cudaMemcpyAsync(p.host + p.y, p.device + p.y, size, cudaMemcpyDeviceToHost, p.stream);
     if (l.error == cudaSuccess) l.error = cudaStreamSynchronize(p.stream);
     if (l.error == cudaSuccess) memcpy(y, p.host + p.y, size);
     return l.error;

@@ -9,8 +9,9 @@
  * plain:  float32; a chain of multiply-adds over all inputs. Slow. */
 #include "kernels.h"
 
-constexpr uint32_t STAGES = 4, TILE_INPUTS = 64, TILE_STEPS = TILE_INPUTS / FRAGMENT_SIDE, ROW_BYTES = TILE_INPUTS * 2, CHUNK = 16,
-                  STAGE_BLOCKS_PAD = 4, SKINNY_WARPS = 8, SKINNY_STEPS = BLOCK_INPUTS / FRAGMENT_SIDE, PLAIN_SIDE = 32;
+constexpr uint32_t STAGES = 4, TILE_INPUTS = 64, TILE_STEPS = TILE_INPUTS / FRAGMENT_SIDE, ROW_BYTES = TILE_INPUTS * 2,
+                   CHUNK = 16, STAGE_BLOCKS_PAD = 4, SKINNY_WARPS = 8, SKINNY_STEPS = BLOCK_INPUTS / FRAGMENT_SIDE,
+                   PLAIN_SIDE = 32;
 
 struct Operands {
     Matrix w;
@@ -51,7 +52,8 @@ typedef Tile<2, 2, 2, 4> Medium;
 typedef Tile<2, 2, 2, 2> Small;
 
 /* Fragments of W for inputs [64 k, 64 k + 64), as they are. */
-template <typename Shape> __device__ inline void fetch_w(const Operands &o, uint32_t first_output, uint32_t k, unsigned char *stage)
+template <typename Shape>
+__device__ inline void fetch_w(const Operands &o, uint32_t first_output, uint32_t k, unsigned char *stage)
 {
     const uint32_t steps = o.w.in / FRAGMENT_SIDE, per = TILE_STEPS * FRAGMENT_BYTES / CHUNK;
 #pragma unroll
@@ -63,7 +65,8 @@ template <typename Shape> __device__ inline void fetch_w(const Operands &o, uint
 
 /* Rows of x, 128 bytes each; chunk c of row r stands at c ^ (r % 8), so that 8 rows' same chunk meets all banks. Past the
  * last row: the last again, whose sums nobody takes. */
-template <typename Shape> __device__ inline void fetch_x(const Operands &o, uint32_t first_row, uint32_t k, unsigned char *stage)
+template <typename Shape>
+__device__ inline void fetch_x(const Operands &o, uint32_t first_row, uint32_t k, unsigned char *stage)
 {
 #pragma unroll
     for (uint32_t i = threadIdx.x; i < Shape::x_bytes / CHUNK; i += Shape::threads) {
@@ -75,10 +78,12 @@ template <typename Shape> __device__ inline void fetch_x(const Operands &o, uint
 
 /* sums += one stage's 64 inputs. */
 template <typename Shape>
-__device__ inline void multiply_stage(const unsigned char *stage, float (&sums)[Shape::out_fragments][Shape::row_fragments][4])
+__device__ inline void multiply_stage(const unsigned char *stage,
+                                      float (&sums)[Shape::out_fragments][Shape::row_fragments][4])
 {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t out0 = warp / Shape::row_warps * Shape::out_fragments, row0 = warp % Shape::row_warps * Shape::row_fragments * 8;
+    const uint32_t out0 = warp / Shape::row_warps * Shape::out_fragments,
+                   row0 = warp % Shape::row_warps * Shape::row_fragments * 8;
     const unsigned char *x = stage + Shape::w_bytes;
 #pragma unroll
     for (uint32_t s = 0; s < TILE_STEPS; s++) {
@@ -103,7 +108,8 @@ __device__ inline void multiply_stage(const unsigned char *stage, float (&sums)[
 }
 
 template <>
-__device__ inline void multiply_stage<Group>(const unsigned char *stage, float (&sums)[Group::out_fragments][Group::row_fragments][4])
+__device__ inline void multiply_stage<Group>(const unsigned char *stage,
+                                             float (&sums)[Group::out_fragments][Group::row_fragments][4])
 {
     uint4 a[TILE_STEPS];
 #pragma unroll
@@ -130,11 +136,12 @@ __device__ inline void end_block(float (&total)[Shape::out_fragments][Shape::row
 
 /* Through shared memory, so that what is stored together lies together. */
 template <typename Shape, OutputKind kind>
-__device__ inline void put_tile(const Operands &o, const Output &y, uint32_t first_output, uint32_t first_row, float *shared,
-                                const float (&total)[Shape::out_fragments][Shape::row_fragments][4])
+__device__ inline void put_tile(const Operands &o, const Output &y, uint32_t first_output, uint32_t first_row,
+                                float *shared, const float (&total)[Shape::out_fragments][Shape::row_fragments][4])
 {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const uint32_t out0 = warp / Shape::row_warps * Shape::out_fragments * 16, row0 = warp % Shape::row_warps * Shape::row_fragments * 8;
+    const uint32_t out0 = warp / Shape::row_warps * Shape::out_fragments * 16,
+                   row0 = warp % Shape::row_warps * Shape::row_fragments * 8;
     __syncthreads();
 #pragma unroll
     for (uint32_t i = 0; i < Shape::out_fragments; i++)
@@ -158,14 +165,18 @@ __global__ void __launch_bounds__(Shape::threads) product_tile(const Operands o,
 {
     SHARED_MEMORY(shared);
     /* Eight neighbours in the order of launching share rows of x, and all of them stay near in W. */
-    const uint32_t out_tiles = (o.w.out + Shape::outputs - 1) / Shape::outputs, row_tiles = (o.rows + Shape::rows - 1) / Shape::rows;
+    const uint32_t out_tiles = (o.w.out + Shape::outputs - 1) / Shape::outputs,
+                   row_tiles = (o.rows + Shape::rows - 1) / Shape::rows;
     const uint32_t band = blockIdx.x / (8 * row_tiles), band_tiles = out_tiles - band * 8 < 8 ? out_tiles - band * 8 : 8;
     const uint32_t in_band = blockIdx.x - band * 8 * row_tiles;
-    const uint32_t first_output = (band * 8 + in_band % band_tiles) * Shape::outputs, first_row = in_band / band_tiles * Shape::rows;
+    const uint32_t first_output = (band * 8 + in_band % band_tiles) * Shape::outputs,
+                   first_row = in_band / band_tiles * Shape::rows;
     const uint32_t count = o.w.in / TILE_INPUTS, block = o.block_inputs / TILE_INPUTS;
-    float total[Shape::out_fragments][Shape::row_fragments][4] = {}, sums[Shape::out_fragments][Shape::row_fragments][4] = {};
+    float total[Shape::out_fragments][Shape::row_fragments][4] = {},
+          sums[Shape::out_fragments][Shape::row_fragments][4] = {};
     grid_begin();
-    for (uint32_t k = 0; k < STAGES - 1 && k < count; k++) fetch_w<Shape>(o, first_output, k, shared + k * Shape::stage_bytes);
+    for (uint32_t k = 0; k < STAGES - 1 && k < count; k++)
+        fetch_w<Shape>(o, first_output, k, shared + k * Shape::stage_bytes);
     grid_wait();
     for (uint32_t k = 0; k < STAGES - 1; k++) {
         if (k < count) fetch_x<Shape>(o, first_row, k, shared + k * Shape::stage_bytes);
@@ -194,8 +205,8 @@ __global__ void __launch_bounds__(Shape::threads) product_tile(const Operands o,
 
 /* One block's inputs: 16 outputs by 8 row_fragments rows. */
 template <uint32_t row_fragments>
-__device__ inline void multiply_block(const Operands &o, const uint4 (&a)[SKINNY_STEPS], uint32_t first_step, uint32_t steps,
-                                      float (&sums)[row_fragments][4])
+__device__ inline void multiply_block(const Operands &o, const uint4 (&a)[SKINNY_STEPS], uint32_t first_step,
+                                      uint32_t steps, float (&sums)[row_fragments][4])
 {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t *x[row_fragments];
@@ -207,7 +218,8 @@ __device__ inline void multiply_block(const Operands &o, const uint4 (&a)[SKINNY
     for (uint32_t s = 0; s < SKINNY_STEPS; s++) {
         if (s >= steps) break;
 #pragma unroll
-        for (uint32_t j = 0; j < row_fragments; j++) tensor_multiply(sums[j], a[s], make_uint2(x[j][s * 8], x[j][s * 8 + 4]));
+        for (uint32_t j = 0; j < row_fragments; j++)
+            tensor_multiply(sums[j], a[s], make_uint2(x[j][s * 8], x[j][s * 8 + 4]));
     }
 }
 
@@ -289,7 +301,8 @@ static uint32_t tiles(uint32_t n, uint32_t of) { return (n + of - 1) / of; }
 
 template <typename Shape, OutputKind kind> static void run_tile(Launcher &l, const Operands &o, const Output &y)
 {
-    launch(l, product_tile<Shape, kind>, dim3(tiles(o.w.out, Shape::outputs) * tiles(o.rows, Shape::rows)), Shape::threads, Shape::shared, o, y);
+    launch(l, product_tile<Shape, kind>, dim3(tiles(o.w.out, Shape::outputs) * tiles(o.rows, Shape::rows)),
+           Shape::threads, Shape::shared, o, y);
 }
 
 /* As many warps as let each have the same number of blocks, nearly. */
@@ -303,7 +316,12 @@ template <uint32_t row_fragments, OutputKind kind> static void run_skinny(Launch
 ProductShape product_shape(bool f32, bool group, uint32_t rows)
 {
     if (f32) return PLAIN;
-    return rows <= 8 ? SKINNY_8 : rows <= 16 ? SKINNY_16 : rows <= 32 ? SMALL : rows <= 128 ? MEDIUM : group ? GROUP : LARGE;
+    return rows <= 8     ? SKINNY_8
+           : rows <= 16  ? SKINNY_16
+           : rows <= 32  ? SMALL
+           : rows <= 128 ? MEDIUM
+           : group       ? GROUP
+                         : LARGE;
 }
 
 template <OutputKind kind> static void run(Launcher &l, ProductShape shape, const Operands &o, const Output &y)
@@ -322,8 +340,8 @@ template <OutputKind kind> static void run(Launcher &l, ProductShape shape, cons
     }
 }
 
-void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows, const Output &y,
-             bool halved)
+void product(Launcher &l, ProductShape shape, const Matrix &w, const void *x, uint32_t x_stride, uint32_t rows,
+             const Output &y, bool halved)
 {
     const Operands o = {w, x, x_stride, rows, halved ? BLOCK_INPUTS / 2 : BLOCK_INPUTS};
     if (y.kind == ADD) run<ADD>(l, shape, o, y);

@@ -16,19 +16,20 @@ template <> __device__ inline float weight_at<bf16>(const Matrix &e, uint32_t ou
 }
 
 template <typename T>
-__global__ void __launch_bounds__(ROW_THREADS) embed_rows(const Segments *s, const Matrix e, const uint32_t *tokens, uint32_t d_model,
-                                                          float *hidden, uint32_t stride)
+__global__ void __launch_bounds__(ROW_THREADS) embed_rows(const Segments *s, const Matrix e, const uint32_t *tokens,
+                                                          uint32_t d_model, float *hidden, uint32_t stride)
 {
     grid_begin();
     grid_wait();
     const uint32_t row = blockIdx.x;
     if (row >= s->rows) return;
     const uint32_t token = tokens[row];
-    for (uint32_t i = threadIdx.x; i < d_model; i += ROW_THREADS) hidden[(size_t)row * stride + i] = weight_at<T>(e, token, i);
+    for (uint32_t i = threadIdx.x; i < d_model; i += ROW_THREADS)
+        hidden[(size_t)row * stride + i] = weight_at<T>(e, token, i);
 }
 
-void embed(Launcher &l, bool f32, const Segments *s, const Matrix &e, const uint32_t *tokens, uint32_t rows, uint32_t d_model,
-           float *hidden, uint32_t stride)
+void embed(Launcher &l, bool f32, const Segments *s, const Matrix &e, const uint32_t *tokens, uint32_t rows,
+           uint32_t d_model, float *hidden, uint32_t stride)
 {
     if (f32) launch(l, embed_rows<float>, dim3(rows), ROW_THREADS, 0, s, e, tokens, d_model, hidden, stride);
     else launch(l, embed_rows<bf16>, dim3(rows), ROW_THREADS, 0, s, e, tokens, d_model, hidden, stride);
@@ -47,7 +48,8 @@ __device__ inline float block_sum(float x, float *shared)
     return all;
 }
 
-template <typename X, typename T> __global__ void __launch_bounds__(ROW_THREADS) norm_rows(const Segments *s, const Norm p)
+template <typename X, typename T>
+__global__ void __launch_bounds__(ROW_THREADS) norm_rows(const Segments *s, const Norm p)
 {
     SHARED_MEMORY(shared);
     grid_begin();
@@ -59,7 +61,8 @@ template <typename X, typename T> __global__ void __launch_bounds__(ROW_THREADS)
     float sum = 0.0f;
     for (uint32_t i = threadIdx.x; i < p.n; i += ROW_THREADS) sum = fmaf(float_of(x[i]), float_of(x[i]), sum);
     const float scale = 1.0f / sqrtf(block_sum(sum, (float *)shared) / (float)p.n + p.epsilon);
-    for (uint32_t i = threadIdx.x; i < p.n; i += ROW_THREADS) y[i] = value_of<T>(p.weight[first + i] * (float_of(x[i]) * scale));
+    for (uint32_t i = threadIdx.x; i < p.n; i += ROW_THREADS)
+        y[i] = value_of<T>(p.weight[first + i] * (float_of(x[i]) * scale));
 }
 
 void norm(Launcher &l, bool f32, const Segments *s, const Norm &n, uint32_t rows)

@@ -68,9 +68,11 @@ template <typename T> __device__ inline void fetch(T *shared, const T *global, u
 }
 
 /* One tile's rows, from row on; each row's pieces are shared out in units of 16 bytes. */
-template <typename T> __device__ inline void fetch_tile(const Scan &p, const Place &a, uint32_t row, uint32_t rows, unsigned char *tile)
+template <typename T>
+__device__ inline void fetch_tile(const Scan &p, const Place &a, uint32_t row, uint32_t rows, unsigned char *tile)
 {
-    const uint32_t n = p.conv.states_padded, c = a.share.channels, u_units = c * sizeof(T) / CHUNK, bc_units = n * 4 / CHUNK;
+    const uint32_t n = p.conv.states_padded, c = a.share.channels, u_units = c * sizeof(T) / CHUNK,
+                   bc_units = n * 4 / CHUNK;
     const uint32_t dt_units = p.heads > 0 ? 0 : c * 4 / CHUNK, units = 2 * u_units + dt_units + 2 * bc_units;
     const TileAt at = tile_at<T>(a.share, n, p.heads > 0);
     for (uint32_t i = threadIdx.x; i < rows * units; i += blockDim.x) {
@@ -79,9 +81,12 @@ template <typename T> __device__ inline void fetch_tile(const Scan &p, const Pla
         uint32_t unit = i % units;
         const float *bc = p.conv.bc + r * p.conv.bc_stride;
         float *to = (float *)(tile + at.bc) + t * 2 * n;
-        if (unit < u_units) fetch((T *)(tile + at.u) + t * c, (const T *)p.conv.u + r * p.conv.u_stride + a.channel, unit, a.count);
-        else if ((unit -= u_units) < u_units) fetch((T *)(tile + at.z) + t * c, (const T *)p.z + r * p.z_stride + a.channel, unit, a.count);
-        else if ((unit -= u_units) < dt_units) fetch((float *)(tile + at.dt) + t * c, p.dt + r * p.dt_stride + a.channel, unit, a.count);
+        if (unit < u_units)
+            fetch((T *)(tile + at.u) + t * c, (const T *)p.conv.u + r * p.conv.u_stride + a.channel, unit, a.count);
+        else if ((unit -= u_units) < u_units)
+            fetch((T *)(tile + at.z) + t * c, (const T *)p.z + r * p.z_stride + a.channel, unit, a.count);
+        else if ((unit -= u_units) < dt_units)
+            fetch((float *)(tile + at.dt) + t * c, p.dt + r * p.dt_stride + a.channel, unit, a.count);
         else if ((unit -= dt_units) < bc_units) fetch(to, bc + a.group * n, unit, n);
         else fetch(to + n, bc + ((p.heads > 0 ? p.groups : 1) + a.group) * n, unit - bc_units, n);
     }
@@ -109,7 +114,8 @@ template <uint32_t S> struct States {
 
 /* The rows of one tile; y, (rows, channels), before D and the gate. */
 template <typename T, bool heads, uint32_t S>
-__device__ inline void scan_tile(const Place &a, uint32_t n, uint32_t rows, const unsigned char *tile, States<S> &x, float *y)
+__device__ inline void scan_tile(const Place &a, uint32_t n, uint32_t rows, const unsigned char *tile, States<S> &x,
+                                 float *y)
 {
     const TileAt at = tile_at<T>(a.share, n, heads);
     const uint32_t c = a.share.channels, channel = threadIdx.x / a.share.lanes;
@@ -132,7 +138,8 @@ __device__ inline void scan_tile(const Place &a, uint32_t n, uint32_t rows, cons
 
 /* u of the tile's rows becomes (y + D u) silu(z), in global memory. */
 template <typename T>
-__device__ inline void gate_tile(const Scan &p, const Place &a, uint32_t row, uint32_t rows, const unsigned char *tile, const float *y)
+__device__ inline void gate_tile(const Scan &p, const Place &a, uint32_t row, uint32_t rows, const unsigned char *tile,
+                                 const float *y)
 {
     const TileAt at = tile_at<T>(a.share, p.conv.states_padded, p.heads > 0);
     const uint32_t c = a.share.channels;
@@ -153,8 +160,9 @@ template <typename T> __device__ inline void keep_inputs(const Conv &p, const Pl
     for (uint32_t c = first + threadIdx.x; c < first + share && c < p.channels; c += blockDim.x)
         for (uint32_t j = 0; j < k; j++) {
             const uint32_t from = j + a.rows;
-            state[(size_t)j * p.channels + c] = from < k ? state[(size_t)from * p.channels + c]
-                                                         : float_of(((const T *)p.x)[(size_t)(a.row + from - k) * p.x_stride + c]);
+            state[(size_t)j * p.channels + c] =
+                from < k ? state[(size_t)from * p.channels + c]
+                         : float_of(((const T *)p.x)[(size_t)(a.row + from - k) * p.x_stride + c]);
         }
 }
 
@@ -165,7 +173,8 @@ template <uint32_t S> __device__ inline void load_states(const Scan &p, const Pl
     x.first = threadIdx.x % a.share.lanes * S;
     x.stride = p.heads > 0 ? p.head_dim : p.conv.d_inner;
     x.kept = inside < a.count ? state + (size_t)(p.conv.d_conv - 1) * p.conv.channels : NULL;
-    if (x.kept != NULL) x.kept += p.heads > 0 ? (size_t)a.head * n * p.head_dim + (channel - a.head * p.head_dim) : channel;
+    if (x.kept != NULL)
+        x.kept += p.heads > 0 ? (size_t)a.head * n * p.head_dim + (channel - a.head * p.head_dim) : channel;
     for (uint32_t i = 0; i < S; i++) {
         const bool there = x.kept != NULL && x.first + i < n;
         x.h[i] = there ? x.kept[(size_t)(x.first + i) * x.stride] : 0.0f;
@@ -173,14 +182,16 @@ template <uint32_t S> __device__ inline void load_states(const Scan &p, const Pl
     }
 }
 
-template <typename T, bool heads, uint32_t S> __global__ void scan_rows(const Segments *s, const Scan p, const Share share)
+template <typename T, bool heads, uint32_t S>
+__global__ void scan_rows(const Segments *s, const Scan p, const Share share)
 {
     SHARED_MEMORY(memory);
     grid_begin();
     grid_wait();
     if (blockIdx.y >= s->count) return;
     const Place a = place_of(s, p, share);
-    const uint32_t n = p.conv.states_padded, size = tile_at<T>(share, n, heads).size, tiles = (a.rows + TILE_ROWS - 1) / TILE_ROWS;
+    const uint32_t n = p.conv.states_padded, size = tile_at<T>(share, n, heads).size,
+                   tiles = (a.rows + TILE_ROWS - 1) / TILE_ROWS;
     float *y = (float *)(memory + TILES * size), *state = s->state[blockIdx.y] + p.conv.state_at;
     States<S> x;
     load_states<S>(p, a, state, x);
@@ -211,13 +222,15 @@ template <typename T, bool heads, uint32_t S> __global__ void scan_rows(const Se
 }
 
 /* S states a thread; 64 threads at least, so that warps are whole. */
-template <typename T, bool heads, uint32_t S> static void run(Launcher &l, const Segments *s, const Scan &c, uint32_t segments)
+template <typename T, bool heads, uint32_t S>
+static void run(Launcher &l, const Segments *s, const Scan &c, uint32_t segments)
 {
     Share h = {c.conv.states_padded / S, 0, 1};
     h.channels = h.lanes >= 4 ? 16 : 64 / h.lanes;
     if (heads) h.head_tiles = (c.head_dim + h.channels - 1) / h.channels;
     const uint32_t blocks = heads ? c.heads * h.head_tiles : (c.conv.d_inner + h.channels - 1) / h.channels;
-    const size_t shared = TILES * tile_at<T>(h, c.conv.states_padded, heads).size + TILE_ROWS * h.channels * sizeof(float);
+    const size_t shared =
+        TILES * tile_at<T>(h, c.conv.states_padded, heads).size + TILE_ROWS * h.channels * sizeof(float);
     launch(l, scan_rows<T, heads, S>, dim3(blocks, segments), h.lanes * h.channels, shared, s, c, h);
 }
 

@@ -52,7 +52,8 @@ static bool batch_is_the_same(const model *m, const run *r, uint32_t batch)
 {
     model_seq *seqs[BATCH], *one = NULL;
     uint32_t tokens[BATCH];
-    float *all = mem_alloc_array((size_t)BATCH * r->vocab, sizeof(float)), *want = mem_alloc_array(r->vocab, sizeof(float));
+    float *all = mem_alloc_array((size_t)BATCH * r->vocab, sizeof(float)),
+          *want = mem_alloc_array(r->vocab, sizeof(float));
     bool same = true;
     must(model_seq_open(&one, m));
     must(model_prefill(one, r->tokens, r->read, NULL, NULL, NULL));
@@ -95,10 +96,11 @@ static bool compare(const run *r, const char *dir, model_precision precision)
         agree += sampler_next(&greedy, logits, r->vocab) == r->tokens[r->read + i];
         must(model_decode(m, &s, &r->tokens[r->read + i], 1, logits));
     }
-    const bool same = batch_is_the_same(m, r, precision == MODEL_F32 ? SLOW_BATCH : BATCH), good = same && worst / most <= (precision == MODEL_F32 ? 1e-4 : 2e-2) &&
-                                              (precision != MODEL_F32 || agree == r->write);
-    printf("%s,%s,%s,%.3g,%u of %u,%s,%s\n", dir, model_describe(m)->kernel, model_describe(m)->precision, worst / most, agree, r->write,
-           same ? "same bits" : "OTHER BITS", good ? "ok" : "MISSED");
+    const bool same = batch_is_the_same(m, r, precision == MODEL_F32 ? SLOW_BATCH : BATCH),
+               good = same && worst / most <= (precision == MODEL_F32 ? 1e-4 : 2e-2) &&
+                      (precision != MODEL_F32 || agree == r->write);
+    printf("%s,%s,%s,%.3g,%u of %u,%s,%s\n", dir, model_describe(m)->kernel, model_describe(m)->precision, worst / most,
+           agree, r->write, same ? "same bits" : "OTHER BITS", good ? "ok" : "MISSED");
     fflush(stdout);
     model_seq_close(&s);
     model_close(&m);

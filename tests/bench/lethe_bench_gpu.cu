@@ -32,7 +32,8 @@ static void must(cudaError_t r, const char *what)
 __global__ void __launch_bounds__(256) matrix_peak(float *out)
 {
     SHARED_MEMORY(shared);
-    for (uint32_t i = threadIdx.x; i < 16384 / 2; i += 256) ((uint16_t *)shared)[i] = (uint16_t)(0x3c00u + i * 2654435761u % 255);
+    for (uint32_t i = threadIdx.x; i < 16384 / 2; i += 256)
+        ((uint16_t *)shared)[i] = (uint16_t)(0x3c00u + i * 2654435761u % 255);
     __syncthreads();
     copy_publish();
     __syncthreads();
@@ -81,11 +82,15 @@ bool gpu_limits_measure(uint32_t device, gpu_limits *out)
     void *from = NULL, *to = NULL;
     cudaStream_t stream;
     int processors = 0;
-    if (cudaSetDevice((int)device) != cudaSuccess || cudaMalloc(&from, size) != cudaSuccess || cudaMalloc(&to, size) != cudaSuccess) return false;
+    if (cudaSetDevice((int)device) != cudaSuccess || cudaMalloc(&from, size) != cudaSuccess ||
+        cudaMalloc(&to, size) != cudaSuccess)
+        return false;
     must(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
     must(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, (int)device), "device");
     must(cudaMemset(from, 0x3c, size), "memory");
-    out->copy_bytes = 2.0 * (double)size / seconds(stream, 10, [&] { must(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream), "copy"); });
+    out->copy_bytes = 2.0 * (double)size / seconds(stream, 10, [&] {
+                          must(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToDevice, stream), "copy");
+                      });
     /* A warp's round: 16 outputs, 128 rows, 64 inputs. */
     const double flop = 2.0 * 16 * 128 * 64 * 8 * PEAK_ROUNDS * PEAK_BLOCKS_EACH * processors;
     out->matrix_flop = flop / seconds(stream, 10, [&] {
@@ -117,7 +122,8 @@ __global__ void fill(uint32_t *p, size_t words, bool wide, float scale)
         x ^= x >> 15;
         x *= 2246822519u;
         x ^= x >> 13;
-        const float low = ((float)(x & 0xffffu) / 32768.0f - 1.0f) * scale, high = ((float)(x >> 16) / 32768.0f - 1.0f) * scale;
+        const float low = ((float)(x & 0xffffu) / 32768.0f - 1.0f) * scale,
+                    high = ((float)(x >> 16) / 32768.0f - 1.0f) * scale;
         p[i] = wide ? __float_as_uint(low) : (uint32_t)bf16_of(low).bits | (uint32_t)bf16_of(high).bits << 16;
     }
 }
@@ -143,14 +149,16 @@ static void free_all(Bench &b)
 static void report(Bench &b, const char *kernel, uint32_t rows, double s, double bytes, double flop)
 {
     const double by_copy = bytes / s / b.limits.copy_bytes, by_matrix = flop / s / b.limits.matrix_flop;
-    printf("  %-12s %-12s %8u rows %10.1f us %8.0f GB/s (%3.0f %%) %8.1f TFLOP/s (%3.0f %%)\n", b.shape, kernel, rows, s * 1e6, bytes / s / 1e9,
-           100 * by_copy, flop / s / 1e12, 100 * by_matrix);
+    printf("  %-12s %-12s %8u rows %10.1f us %8.0f GB/s (%3.0f %%) %8.1f TFLOP/s (%3.0f %%)\n", b.shape, kernel, rows,
+           s * 1e6, bytes / s / 1e9, 100 * by_copy, flop / s / 1e12, 100 * by_matrix);
     if (b.csv != NULL)
-        fprintf(b.csv, "%s,%s,%u,%.2f,%.1f,%.4f,%.2f,%.4f\n", b.shape, kernel, rows, s * 1e6, bytes / s / 1e9, by_copy, flop / s / 1e12, by_matrix);
+        fprintf(b.csv, "%s,%s,%u,%.2f,%.1f,%.4f,%.2f,%.4f\n", b.shape, kernel, rows, s * 1e6, bytes / s / 1e9, by_copy,
+                flop / s / 1e12, by_matrix);
 }
 
 /* Several copies of W where it is small, so that it comes from memory as in a model, not from a cache. */
-static void bench_product(Bench &b, const char *name, uint32_t out, uint32_t in, uint32_t rows, ProductShape shape, OutputKind kind)
+static void bench_product(Bench &b, const char *name, uint32_t out, uint32_t in, uint32_t rows, ProductShape shape,
+                          OutputKind kind)
 {
     const size_t size = (size_t)layout_pad(out, LAYOUT_OUTPUTS) * layout_width(in);
     const uint32_t copies = rows > 1024 ? 1 : (uint32_t)std::max<size_t>(1, ((size_t)256 << 20) / (2 * size));
@@ -158,7 +166,8 @@ static void bench_product(Bench &b, const char *name, uint32_t out, uint32_t in,
     const float *bias = (const float *)values(b, layout_pad(out, LAYOUT_OUTPUTS), true, 0.1f);
     const void *x = values(b, (size_t)rows * layout_width(in), false, 1.0f);
     float *y = (float *)values(b, (size_t)rows * layout_width(out), true, 0.0f);
-    const Output to = {kind, y, kind == STORE ? layout_width(out) : 0, kind == STORE ? layout_width(out) : 0, y, layout_width(out)};
+    const Output to = {
+        kind, y, kind == STORE ? layout_width(out) : 0, kind == STORE ? layout_width(out) : 0, y, layout_width(out)};
     Launcher l = {b.stream, false, cudaSuccess};
     const double s = seconds(b.stream, b.rounds, [&] {
         for (uint32_t c = 0; c < copies; c++) {
@@ -167,7 +176,8 @@ static void bench_product(Bench &b, const char *name, uint32_t out, uint32_t in,
         }
     }) / copies;
     must(l.error, name);
-    report(b, name, rows, s, 2.0 * out * in + 2.0 * rows * in + (kind == ADD ? 8.0 : 2.0) * rows * out, 2.0 * out * in * rows);
+    report(b, name, rows, s, 2.0 * out * in + 2.0 * rows * in + (kind == ADD ? 8.0 : 2.0) * rows * out,
+           2.0 * out * in * rows);
     free_all(b);
 }
 
@@ -253,7 +263,8 @@ static void bench_shape(Bench &b, const Shape &h, bool grouped, bool long_too)
     if (grouped) bench_product(b, "in_proj wgmma", 2 * d, h.d_model, 8192, GROUP, STORE);
     for (uint32_t count : {1u, 128u}) bench_mixer(b, h, count, 1);
     bench_mixer(b, h, 1, 8192);
-    for (uint32_t rows = 4096; long_too && rows <= 65536; rows *= 2) bench_mixer(b, h, 16, rows);      /* 2k to 32k, read twice */
+    for (uint32_t rows = 4096; long_too && rows <= 65536; rows *= 2)
+        bench_mixer(b, h, 16, rows); /* 2k to 32k, read twice */
 }
 
 int lethe_bench_gpu(int argc, char **argv)
@@ -282,8 +293,10 @@ int lethe_bench_gpu(int argc, char **argv)
     must(cudaStreamCreateWithFlags(&b.stream, cudaStreamNonBlocking), "stream");
     must(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, (int)device), "device");
     must(product_probe(b.stream, major == 9, &agreement), "trial");
-    printf("copy %.0f GB/s read and written, matrix instruction %.0f TFLOP/s; shapes of product agree to the bit: %s, wgmma too: %s\n",
-           b.limits.copy_bytes / 1e9, b.limits.matrix_flop / 1e12, agreement.same ? "yes" : "NO", agreement.group ? "yes" : "no");
+    printf("copy %.0f GB/s read and written, matrix instruction %.0f TFLOP/s; shapes of product agree to the bit: %s, "
+           "wgmma too: %s\n",
+           b.limits.copy_bytes / 1e9, b.limits.matrix_flop / 1e12, agreement.same ? "yes" : "NO",
+           agreement.group ? "yes" : "no");
     if (csv != NULL && (b.csv = fopen(csv, "w")) == NULL) return 1;
     if (b.csv != NULL) fputs("shape,kernel,rows,us,gb_s,share_of_copy,tflop_s,share_of_matrix\n", b.csv);
     for (const Shape &h : SHAPES)

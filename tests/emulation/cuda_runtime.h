@@ -70,7 +70,10 @@ static inline void copy_16(void *shared, const void *global) { emulation::copy_1
 static inline void copy_commit() { emulation::copy_commit(); }
 template <int left> static inline void copy_wait() { emulation::copy_wait(left); }
 static inline void copy_publish() {}
-static inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x) { emulation::group_multiply(d, a, x); }
+static inline void group_multiply(float (&d)[16][4], const uint4 (&a)[4], const unsigned char *x)
+{
+    emulation::group_multiply(d, a, x);
+}
 static inline void group_wait() {}
 static inline void grid_begin() {}
 static inline void grid_wait() {}
@@ -80,7 +83,11 @@ bf16 bf16_of(float x);
 /* ---- the runtime's calls, as far as they are used ---- */
 
 enum cudaError_t {
-    cudaSuccess, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorNoDevice = 100, cudaErrorLaunchFailure = 719
+    cudaSuccess,
+    cudaErrorInvalidValue = 1,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorNoDevice = 100,
+    cudaErrorLaunchFailure = 719
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76 };
@@ -137,12 +144,13 @@ template <typename F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttrib
     return emulation::allow_shared((const void *)kernel, (size_t)value);
 }
 
-template <typename... E, typename... A> cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(E...), A &&...args)
+template <typename... E, typename... A>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(E...), A &&...args)
 {
     const cudaLaunchConfig_t c = *config;
     const std::tuple<E...> kept(std::forward<A>(args)...);
-    if (!emulation::shared_allowed((const void *)kernel, c.dynamicSmemBytes) || c.blockDim.x == 0 || c.blockDim.x > 1024 ||
-        c.gridDim.x == 0 || c.gridDim.y == 0 || c.gridDim.y > 65535)
+    if (!emulation::shared_allowed((const void *)kernel, c.dynamicSmemBytes) || c.blockDim.x == 0 ||
+        c.blockDim.x > 1024 || c.gridDim.x == 0 || c.gridDim.y == 0 || c.gridDim.y > 65535)
         return cudaErrorInvalidValue;
     return emulation::submit(c.stream, [c, kernel, kept] { emulation::run_grid(c, [&] { std::apply(kernel, kept); }); });
 }

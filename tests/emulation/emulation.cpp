@@ -15,7 +15,14 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-enum { STACK_BYTES = 128 << 10, THREADS_MAX = 1024, SLOT_BYTES = 64, FILL = 0xff, SHARED_PLAIN = 48 << 10, SHARED_MOST = 163 << 10 };
+enum {
+    STACK_BYTES = 128 << 10,
+    THREADS_MAX = 1024,
+    SLOT_BYTES = 64,
+    FILL = 0xff,
+    SHARED_PLAIN = 48 << 10,
+    SHARED_MOST = 163 << 10
+};
 
 static void broken(const char *what)
 {
@@ -99,8 +106,14 @@ static uint64_t shuffled()
 #if defined(__SANITIZE_ADDRESS__)
 static const void *main_stack;
 static size_t main_stack_size;
-static void before_switch(void **keep, const void *bottom, size_t size) { __sanitizer_start_switch_fiber(keep, bottom, size); }
-static void after_switch(void *kept, const void **bottom, size_t *size) { __sanitizer_finish_switch_fiber(kept, bottom, size); }
+static void before_switch(void **keep, const void *bottom, size_t size)
+{
+    __sanitizer_start_switch_fiber(keep, bottom, size);
+}
+static void after_switch(void *kept, const void **bottom, size_t *size)
+{
+    __sanitizer_finish_switch_fiber(kept, bottom, size);
+}
 #else
 static const void *main_stack;
 static size_t main_stack_size;
@@ -267,7 +280,8 @@ void emulation::tensor_multiply(float d[4], const uint4 &a, const uint2 &b)
             memcpy(&right, all[row * 4 + q] + offsetof(decltype(mine), b), sizeof right);
             const uint32_t low = v < 2 ? left.x : left.y, high = v < 2 ? left.z : left.w;
             for (uint32_t i = 0; i < 2; i++)
-                sum += (double)half_of(low, i) * (double)half_of(right.x, i) + (double)half_of(high, i) * (double)half_of(right.y, i);
+                sum += (double)half_of(low, i) * (double)half_of(right.x, i) +
+                       (double)half_of(high, i) * (double)half_of(right.y, i);
         }
         d[v] = (float)((double)d[v] + sum);
     }
@@ -291,7 +305,8 @@ void emulation::group_multiply(float (&d)[16][4], const uint4 (&a)[4], const uns
 {
     if ((size_t)x % 1024 != 0) broken("wgmma's operand is not aligned to 1024 bytes");
     for (uint32_t s = 0; s < 4; s++)
-        for (uint32_t j = 0; j < 16; j++) emulation::tensor_multiply(d[j], a[s], swizzled(x, j * 8 + self->lane / 4, s, self->lane % 4));
+        for (uint32_t j = 0; j < 16; j++)
+            emulation::tensor_multiply(d[j], a[s], swizzled(x, j * 8 + self->lane / 4, s, self->lane % 4));
 }
 
 uint4 emulation::load_blocks(const void *row)
@@ -373,12 +388,18 @@ uint64_t emulated_contents(void)
 
 const char *cudaGetErrorString(cudaError_t r)
 {
-    return r == cudaErrorMemoryAllocation ? "out of memory" : r == cudaErrorNoDevice ? "no CUDA-capable device is detected"
-           : r == cudaErrorLaunchFailure  ? "unspecified launch failure" : "invalid argument";
+    return r == cudaErrorMemoryAllocation ? "out of memory"
+           : r == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
+           : r == cudaErrorLaunchFailure  ? "unspecified launch failure"
+                                          : "invalid argument";
 }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 cudaError_t cudaDriverGetVersion(int *out) { *out = machine_driver; return cudaSuccess; }
-cudaError_t cudaGetDeviceCount(int *out) { *out = machine_devices; return machine_devices == 0 ? cudaErrorNoDevice : cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int *out)
+{
+    *out = machine_devices;
+    return machine_devices == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int *out, cudaDeviceAttr attribute, int)
 {
