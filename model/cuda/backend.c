@@ -195,7 +195,10 @@ static result gpu_forward(const model *m, const segment *segments, size_t segmen
         states[i] = segments[i].state;
         lengths[i] = (uint32_t)segments[i].rows;
     }
-    return result_of(cuda_forward(m->device, states, lengths, segment_count, tokens, first_logit, logits));
+    const bool graphed = cuda_graphed(m->device);
+    const result r = result_of(cuda_forward(m->device, states, lengths, segment_count, tokens, first_logit, logits));
+    if (graphed && !cuda_graphed(m->device)) log_event(LOG_WARN, "gpu_without_graphs", LOG_TEXT("kernel", m->info.kernel));
+    return r;
 }
 
 static result gpu_logits_open(const model *m, size_t count, float **out)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Everything that has to be seen on a GPU, in less than eight minutes: builds model/ alone, tests it on the device, under
-# compute-sanitizer, against the CPU at the published shapes, and measures it beside PyTorch. Needs cmake, gcc, nvcc, and the
-# libraries that deploy/carry collected in build/carry where the machine has no such packages. Leaves text and CSV in
-# build/cuda_all and, where $OUT is a folder, all of it there as cuda_all.tar.gz.
+# Everything that has to be seen on a GPU, meant to take less than eight minutes: builds model/ alone, tests it on the
+# device, under compute-sanitizer, against the CPU at the published shapes, and measures it beside PyTorch. Needs cmake, gcc,
+# nvcc, and the libraries that deploy/carry collected in build/carry where the machine has no such packages. Leaves text and
+# CSV in build/cuda_all and, where $OUT is a folder, all of it there as cuda_all.tar.gz.
 #
 # usage: tests/bench/cuda_all.sh [PART...]     parts, and their seconds on 16 cores (estimates):
 #   build 90  test 20  sanitize 90  compare 60  gpu 40  model 70  torch 90      default: all of them, in this order
