@@ -36,13 +36,13 @@ ELSEWHERE = {"backup_includes_root", "restore_takes_keytree", "restore_keeps_sha
 
 
 def passes(build, test, mutant):
-    env = dict(os.environ, LETHE_SOURCE=ROOT)
+    env = dict(os.environ, LETHE_SOURCE=ROOT, LETHE_TEST_SMALL="1")
     env.pop("LETHE_MUTANT", None)
     if mutant:
         env["LETHE_MUTANT"] = mutant
     try:
         done = subprocess.run([os.path.join(build, "tests", "test_" + test)], env=env, cwd=ROOT,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=900)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0 and b"not ok" not in done.stdout

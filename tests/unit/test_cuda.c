@@ -1,8 +1,8 @@
 /* The engine on a GPU: the same bits alone, batched, in any slot and any pieces; near the CPU's; wiped; clear errors.
  *
  * Built twice: with model/cuda on an emulated device (tests/emulation), which CI runs, and, where there is nvcc, for a
- * real one, which is skipped where there is none. LETHE_TEST_DEVICE=1 makes its absence a failure; LETHE_TEST_SMALL=1 is for
- * tools that slow a device down a hundred times. */
+ * real one, which is skipped where there is none. LETHE_TEST_DEVICE=1 makes its absence a failure; LETHE_TEST_SMALL=1 leaves
+ * out the shapes, for what slows a device down a hundred times. */
 #include "model.h"
 #include "test.h"
 #include "tests/golden/random_model.h"
@@ -484,8 +484,8 @@ static bool device_there(void)
 
 int main(void)
 {
-#ifndef LETHE_EMULATED
     quick = getenv("LETHE_TEST_SMALL") != NULL;
+#ifndef LETHE_EMULATED
     if (!quick) sequences = 128;
     if (!device_there()) {
         const char *must = getenv("LETHE_TEST_DEVICE");
