@@ -1,13 +1,21 @@
+# lethe_outside(NAME MODULE LIBRARY): PkgConfig::NAME, from pkg-config or from LETHE_CARRY.
+macro(lethe_outside name module library)
+  if(LETHE_CARRY AND NOT TARGET PkgConfig::${name})
+    file(GLOB carried ${LETHE_CARRY}/lib/lib${library}.a ${LETHE_CARRY}/lib/lib${library}.so.1)
+    add_library(PkgConfig::${name} INTERFACE IMPORTED)
+    target_include_directories(PkgConfig::${name} INTERFACE ${LETHE_CARRY}/include ${LETHE_CARRY}/include/cjson)
+    target_link_libraries(PkgConfig::${name} INTERFACE ${carried})
+  elseif(NOT TARGET PkgConfig::${name})
+    pkg_check_modules(${name} REQUIRED IMPORTED_TARGET ${module})
+  endif()
+endmacro()
+
 # lethe_library(NAME [LINK lib...] [PRIVATE lib...]): the folder's sources as one static library, its
 # include/ public. LINK are other folders (the allowed arrows); PRIVATE are outside libraries.
 function(lethe_library name)
   cmake_parse_arguments(A "" "" "LINK;PRIVATE;EXCLUDE" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.c ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp
        ${CMAKE_CURRENT_SOURCE_DIR}/cpu/*.c)
-  if(LETHE_CUDA)
-    file(GLOB kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda/*.cu)
-    list(APPEND sources ${kernels})
-  endif()
   foreach(excluded ${A_EXCLUDE})
     list(REMOVE_ITEM sources ${CMAKE_CURRENT_SOURCE_DIR}/${excluded})
   endforeach()
@@ -30,11 +38,14 @@ function(lethe_wipes_freed program)
   endif()
 endfunction()
 
-# lethe_test(NAME LINK lib...): tests/unit/test_NAME.c, run by ctest; prints TAP.
+# lethe_test(NAME [SOURCE NAME] LINK lib...): tests/unit/test_NAME.c, or SOURCE's, run by ctest; prints TAP.
 function(lethe_test name)
-  cmake_parse_arguments(A "" "" "LINK" ${ARGN})
-  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/unit/test_${name}.c)
-    add_executable(test_${name} unit/test_${name}.c)
+  cmake_parse_arguments(A "" "SOURCE" "LINK" ${ARGN})
+  if(NOT A_SOURCE)
+    set(A_SOURCE ${name})
+  endif()
+  if(EXISTS ${CMAKE_CURRENT_SOURCE_DIR}/unit/test_${A_SOURCE}.c)
+    add_executable(test_${name} unit/test_${A_SOURCE}.c)
     target_include_directories(test_${name} PRIVATE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR})
     target_link_libraries(test_${name} PRIVATE ${A_LINK})
     add_test(NAME ${name} COMMAND test_${name})

@@ -21,6 +21,20 @@ bool model_precision_parse(const char *name, model_precision *out)
     return false;
 }
 
+static const char *const BACKENDS[] = {"cpu", "cuda", "cuda-or-cpu"};
+
+const char *model_backend_name(model_backend b) { return BACKENDS[b]; }
+
+bool model_backend_parse(const char *name, model_backend *out)
+{
+    for (int i = MODEL_CPU; i <= MODEL_CUDA_OR_CPU; i++)
+        if (strcmp(name, BACKENDS[i]) == 0) {
+            *out = (model_backend)i;
+            return true;
+        }
+    return false;
+}
+
 static result read_part(const char *dir, const char *name, size_t limit, buf *out)
 {
     char path[4096];
@@ -79,11 +93,13 @@ static void describe(model *m)
 {
     const model_config *c = &m->config;
     /* States of other bits than the common ones are another model's. */
-    const bool own_bits = m->kernels->bf16_products && m->weights.layers[0].out_proj.type != MATRIX_F32;
+    const bool on_products = m->backend->backend == MODEL_CPU && m->kernels->bf16_products;
+    const bool own_bits = on_products && m->weights.layers[0].out_proj.type != MATRIX_F32;
     m->layer_floats = (size_t)config_conv_channels(c) * (c->d_conv - 1) + (size_t)c->d_inner * c->d_state;
     m->info = (model_info){
         .architecture = architecture_name(c->architecture),
-        .kernel = m->kernels->bf16_products && !own_bits ? "avx512" : m->kernels->name, .precision = held_as(m->weights.layers[0].out_proj.type),
+        .kernel = own_bits || !on_products ? m->info.kernel : "avx512", .backend = m->backend->backend,
+        .precision = held_as(m->weights.layers[0].out_proj.type),
         .vocab_size = c->vocab_size, .d_model = c->d_model, .d_inner = c->d_inner,
         .d_state = c->d_state, .d_conv = c->d_conv, .dt_rank = c->dt_rank, .layers = c->layers,
         .eos_token = c->eos_token,
@@ -96,30 +112,68 @@ static void describe(model *m)
         memcpy(m->info.identity, m->weights.identity, sizeof m->info.identity);
 }
 
-result model_open(model **out, const char *dir, const model_options *options)
+static result start_cuda(model *m, const model_options *options)
 {
-    *out = NULL;
-    uint32_t threads = options == NULL || options->threads == 0 ? 1 : options->threads;
-    if (threads > POOL_THREADS_MAX)
-        return fail(E_INVALID, "the engine takes at most %d threads", POOL_THREADS_MAX);
-    model *m = mem_alloc(sizeof *m);
-    m->kernels = kernels_pick(options != NULL && options->bf16_products);
-    result r = open_weights(m, options == NULL ? MODEL_AS_STORED : options->precision, dir);
-    if (is_ok(r)) r = pool_open(&m->pool, threads);
-    if (!is_ok(r)) {
-        model_close(&m);
-        return r;
-    }
+#ifdef LETHE_WITH_CUDA
+    m->backend = &backend_cuda;
+    return backend_cuda.open(m, options);
+#else
+    (void)m;
+    (void)options;
+    return fail(E_UNIMPLEMENTED, "this build has no CUDA: configure it with -DLETHE_CUDA=ON, or choose the backend cpu");
+#endif
+}
+
+/* Whether an error of the GPU means the CPU instead. */
+static bool falls_back(const model_options *options, result r)
+{
+    return options->backend == MODEL_CUDA_OR_CPU && (r.code == E_UNIMPLEMENTED || r.code == E_UNAVAILABLE);
+}
+
+static result start_cpu(model *m, const model_options *options, result why)
+{
+    if (!is_ok(why)) log_event(LOG_WARN, "model_on_cpu", LOG_TEXT("why", why.message));
+    if (m->backend != NULL) m->backend->close(m);
+    m->backend = &backend_cpu;
+    return backend_cpu.open(m, options);
+}
+
+/* Finds what computes, has the folder read, and gives it the weights. */
+static result open_all(model *m, const char *dir, const model_options *options)
+{
+    result r = options->backend == MODEL_CPU ? start_cpu(m, options, OK) : start_cuda(m, options);
+    if (falls_back(options, r)) r = start_cpu(m, options, r);
+    TRY(r);
+    TRY(open_weights(m, options->precision, dir));
+    TRY(pool_open(&m->pool, options->threads == 0 ? 1 : options->threads));
     open_vocabulary(m);
     describe(m);
-    *out = m;
-    return OK;
+    r = m->backend->load(m);
+    if (!falls_back(options, r)) return r;
+    TRY(start_cpu(m, options, r));
+    describe(m);
+    return m->backend->load(m);
+}
+
+result model_open(model **out, const char *dir, const model_options *options)
+{
+    static const model_options DEFAULTS = {.threads = 1};
+    *out = NULL;
+    if (options == NULL) options = &DEFAULTS;
+    if (options->threads > POOL_THREADS_MAX)
+        return fail(E_INVALID, "the engine takes at most %d threads", POOL_THREADS_MAX);
+    model *m = mem_alloc(sizeof *m);
+    result r = open_all(m, dir, options);
+    if (is_ok(r)) *out = m;
+    else model_close(&m);
+    return r;
 }
 
 void model_close(model **mp)
 {
     model *m = *mp;
     if (m == NULL) return;
+    if (m->backend != NULL) m->backend->close(m);
     pool_close(&m->pool);
     weights_free(&m->weights);
     vocabulary_close(&m->vocabulary);

@@ -5,33 +5,34 @@
 #include <assert.h>
 #include <string.h>
 
-enum { SNAPSHOT_VERSION = 1 };
+enum { SNAPSHOT_VERSION = 1, SEQUENCES_MAX = 128 };   /* of one pass */
 static const uint8_t SNAPSHOT_MAGIC[8] = {'L', 'E', 'T', 'H', 'E', 'S', 'E', 'Q'};
 
+static_assert((int)SEQUENCES_MAX <= (int)MATMUL_ROWS_MAX, "a step of so many sequences is one pass");
 static_assert(sizeof(float) == 4, "the snapshot holds IEEE float32, little-endian");
 
 result model_seq_open(model_seq **out, const model *m)
 {
+    *out = NULL;
     model_seq *s = mem_alloc(sizeof *s);
     s->model = m;
-    s->state = floats_alloc(m->info.state_bytes / sizeof(float), &s->memory);
-    *out = s;
-    return OK;
+    result r = m->backend->state_open(s);
+    if (is_ok(r)) *out = s;
+    else mem_free(s);
+    return r;
 }
 
 void model_seq_close(model_seq **seq)
 {
     if (*seq == NULL) return;
-    model_seq_wipe(*seq);
-    mem_free((*seq)->memory);
+    (*seq)->model->backend->state_close(*seq);
     mem_free(*seq);
     *seq = NULL;
 }
 
 void model_seq_wipe(model_seq *seq)
 {
-    mem_wipe(seq->state, seq->model->info.state_bytes);
-    memset(seq->state, 0, seq->model->info.state_bytes);
+    seq->model->backend->state_wipe(seq);
     seq->length = 0;
 }
 
@@ -54,23 +55,7 @@ static void check_seqs(const model *m, model_seq *const *seqs, size_t count)
     }
 }
 
-typedef struct { float *floats; void *memory; size_t count; } scratch;
-
-static scratch scratch_open(const model *m, size_t tokens)
-{
-    scratch s = {.count = mamba_scratch(m, tokens < MODEL_CHUNK ? tokens : MODEL_CHUNK)};
-    s.floats = floats_alloc(s.count, &s.memory);
-    return s;
-}
-
-static void scratch_close(scratch *s)
-{
-    mem_wipe(s->floats, s->count * sizeof *s->floats);
-    stack_wipe(POOL_STACK_WIPED);
-    mem_free(s->memory);
-}
-
-/* Whole chunks first, the rest last: how it is cut changes no bit. An error of alive leaves the
+/* Whole passes first, the rest last: how it is cut changes no bit. An error leaves the
  * sequence wiped: half a prompt is of no use to anybody. */
 result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
                      result (*alive)(void *ctx), void *alive_ctx)
@@ -78,24 +63,19 @@ result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float
     const model *m = seq->model;
     TRY(check_ids(m, tokens, count));
     if (count == 0 && logits != NULL) return fail(E_INVALID, "no tokens to read");
-    scratch s = scratch_open(m, count);
+    const size_t most = m->backend->rows_max;
     result r = OK;
     for (size_t at = 0; at < count;) {
-        if (at > 0 && alive != NULL) {
-            r = alive(alive_ctx);
-            if (!is_ok(r)) {
-                model_seq_wipe(seq);
-                break;
-            }
-        }
-        size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
+        if (at > 0 && alive != NULL) TRY_TO(r, alive(alive_ctx), out);
+        size_t rows = count - at < most ? count - at : most;
         bool last = at + rows == count && logits != NULL;
         segment g = {.state = seq->state, .row = 0, .rows = rows};
-        mamba_forward(m, &g, 1, tokens + at, rows, last ? rows - 1 : rows, logits, s.floats);
+        TRY_TO(r, m->backend->forward(m, &g, 1, tokens + at, rows, last ? rows - 1 : rows, logits), out);
         at += rows;
         seq->length += rows;
     }
-    scratch_close(&s);
+out:
+    if (!is_ok(r)) model_seq_wipe(seq);
     return r;
 }
 
@@ -103,23 +83,22 @@ result model_decode_beside(const model *m, const model_prompt *prompt, model_seq
                            size_t count, float *logits)
 {
     size_t read = prompt->count, rows = read + count;
-    ASSERT(read >= 1 && rows <= MODEL_CHUNK && prompt->seq->model == m);
+    ASSERT(read >= 1 && rows <= SEQUENCES_MAX && prompt->seq->model == m);
     TRY(check_ids(m, prompt->tokens, read));
     TRY(check_ids(m, tokens, count));
     check_seqs(m, seqs, count);
-    uint32_t ids[MODEL_CHUNK];
-    segment g[MODEL_CHUNK] = {{.state = prompt->seq->state, .row = 0, .rows = read}};
+    uint32_t ids[SEQUENCES_MAX];
+    segment g[SEQUENCES_MAX] = {{.state = prompt->seq->state, .row = 0, .rows = read}};
     memcpy(ids, prompt->tokens, read * sizeof *ids);
     if (count > 0) memcpy(ids + read, tokens, count * sizeof *ids);
     for (size_t i = 0; i < count; i++) {
         ASSERT(seqs[i] != prompt->seq);
         g[1 + i] = (segment){.state = seqs[i]->state, .row = read + i, .rows = 1};
     }
-    scratch s = scratch_open(m, rows);
-    mamba_forward(m, g, 1 + count, ids, rows, prompt->wants_logits ? read - 1 : read,
-                  prompt->wants_logits ? logits : logits + m->config.vocab_size, s.floats);
-    scratch_close(&s);
+    result r = m->backend->forward(m, g, 1 + count, ids, rows, prompt->wants_logits ? read - 1 : read,
+                                   prompt->wants_logits ? logits : logits + m->config.vocab_size);
     mem_wipe(ids, sizeof ids);
+    TRY(r);
     prompt->seq->length += read;
     for (size_t i = 0; i < count; i++) seqs[i]->length++;
     return OK;
@@ -130,18 +109,23 @@ result model_decode(const model *m, model_seq *const *seqs, const uint32_t *toke
 {
     TRY(check_ids(m, tokens, count));
     check_seqs(m, seqs, count);
-    scratch s = scratch_open(m, count);
-    for (size_t at = 0; at < count; at += MODEL_CHUNK) {
-        segment g[MODEL_CHUNK];
-        size_t rows = count - at < MODEL_CHUNK ? count - at : MODEL_CHUNK;
+    for (size_t at = 0; at < count; at += SEQUENCES_MAX) {
+        segment g[SEQUENCES_MAX];
+        size_t rows = count - at < SEQUENCES_MAX ? count - at : SEQUENCES_MAX;
         for (size_t i = 0; i < rows; i++)
             g[i] = (segment){.state = seqs[at + i]->state, .row = i, .rows = 1};
-        mamba_forward(m, g, rows, tokens + at, rows, 0,
-                      logits + at * (size_t)m->config.vocab_size, s.floats);
+        TRY(m->backend->forward(m, g, rows, tokens + at, rows, 0, logits + at * (size_t)m->config.vocab_size));
         for (size_t i = 0; i < rows; i++) seqs[at + i]->length++;
     }
-    scratch_close(&s);
     return OK;
+}
+
+result model_logits_open(float **out, const model *m, size_t count) { return m->backend->logits_open(m, count, out); }
+
+void model_logits_close(const model *m, float **logits, size_t count)
+{
+    if (*logits != NULL) m->backend->logits_close(m, *logits, count);
+    *logits = NULL;
 }
 
 result model_seq_snapshot(const model_seq *seq, buf *out)
@@ -150,8 +134,7 @@ result model_seq_snapshot(const model_seq *seq, buf *out)
     buf_append_u32(out, SNAPSHOT_VERSION);
     buf_append(out, seq->model->info.identity, 32);
     buf_append_u64(out, seq->length);
-    buf_append(out, seq->state, seq->model->info.state_bytes);
-    return buf_check(out);
+    return seq->model->backend->state_read(seq, out);
 }
 
 /* Nothing changes unless everything is right. */
@@ -170,7 +153,7 @@ result model_seq_restore(model_seq *seq, bytes snapshot)
         return fail(E_INVALID, "the snapshot belongs to another model");
     const uint8_t *state = reader_take(&r, info->state_bytes);
     TRY(reader_done(&r, "snapshot of a sequence"));
-    memcpy(seq->state, state, info->state_bytes);
+    TRY(seq->model->backend->state_write(seq, state));
     seq->length = length;
     return OK;
 }

@@ -48,6 +48,8 @@ static const setting settings[] = {
     TEXT(model_precision, "stored", "what its weights are held in: stored (as the file has them), f32, bf16, q8 or q4"),
     {"model_bf16_products", KIND_BOOL, offsetof(config, model_bf16_products), sizeof(bool), 0, 1, 0, NULL,
      "where the processor has AVX512-BF16: faster reading; bits are then not those of other processors"},
+    TEXT(model_backend, "cpu", "where it computes: cpu, cuda, or cuda-or-cpu (the CPU where there is no usable GPU); a GPU needs "
+         "sandbox = off"),
     TEXT(embedder, LETHE_EMBEDDER_DIR, "static embedder (token vectors)"),
     TEXT(listen, "127.0.0.1:7443", "host:port, or unix:/path"),
     {"plaintext", KIND_BOOL, offsetof(config, plaintext), sizeof(bool), 0, 1, 0, NULL,
@@ -90,6 +92,7 @@ static const setting settings[] = {
     U32("chunk_hold_percent", chunk_hold_percent, 1, 10000, 100,
         "how much longer a prompt that is read makes a decoding step of others; 8 tokens at least"),
     U32("model_threads", model_threads, 1, 256, 2, "threads of the engine"),
+    U32("model_device", model_device, 0, 63, 0, "which GPU, as nvidia-smi counts them"),
     U64("state_cache_bytes", state_cache_bytes, 0, 64 * GIB, 64 * MIB,
         "cached states of one principal; 0: off"),
     U32("log_level", log_level, 0, 3, 1, "0 debug, 1 info, 2 warnings, 3 errors"),
@@ -207,6 +210,17 @@ static result holder_check(const config *c)
     return OK;
 }
 
+/* The driver opens devices and files of its own, at any time. */
+static result backend_check(const config *c)
+{
+    model_backend backend;
+    if (!model_backend_parse(c->model_backend, &backend))
+        return fail(E_INVALID, "model_backend: none of cpu, cuda, cuda-or-cpu");
+    if (backend != MODEL_CPU && strcmp(c->sandbox, "off") != 0)
+        return fail(E_INVALID, "model_backend: a GPU's driver does not work in the sandbox: set sandbox = off, or cpu");
+    return OK;
+}
+
 result config_finish(config *c)
 {
     if (c->data[0] == 0) return fail(E_INVALID, "no data folder: pass --data DIR");
@@ -221,6 +235,7 @@ result config_finish(config *c)
     model_precision precision;
     if (!model_precision_parse(c->model_precision, &precision))
         return fail(E_INVALID, "model_precision: none of stored, f32, bf16, q8, q4");
+    TRY(backend_check(c));
     if (within(c->root, c->data))
         return fail(E_INVALID, "root: must lie outside the data folder: whoever copies that must not "
                     "get its root key");

@@ -19,6 +19,7 @@ typedef struct {
     char model[CONFIG_PATH_MAX];           /* generator; "": extractive answers */
     char model_precision[16];              /* as model_precision_parse takes it */
     bool model_bf16_products;              /* as in model_options */
+    char model_backend[16];                /* as model_backend_parse takes it */
     char embedder[CONFIG_PATH_MAX];        /* static embedder */
     char listen[256];
     bool plaintext;                        /* no TLS; loopback or unix socket only */
@@ -28,7 +29,7 @@ typedef struct {
     acl_quota quota;                       /* of a principal that has none of its own */
     uint32_t passages_default, passages_max, repeats_default;
     uint32_t tokens_default, tokens_max, context_tokens_max;
-    uint32_t batch_max, model_threads;
+    uint32_t batch_max, model_threads, model_device;
     uint32_t not_found_percent;            /* as in grounded.h */
     uint32_t sequences_max, share_sequences, share_waiting, chunk_tokens, chunk_hold_percent;
     uint64_t state_cache_bytes;            /* per principal; 0: off */

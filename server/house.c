@@ -275,9 +275,10 @@ result house_create(const config *settings, const char *tenant, house_created *o
 static result generator_open(house *h)
 {
     if (h->settings.model[0] == 0) return OK;
-    model_options options = {.threads = h->settings.model_threads,
+    model_options options = {.threads = h->settings.model_threads, .device = h->settings.model_device,
                              .bf16_products = h->settings.model_bf16_products};
-    bool known = model_precision_parse(h->settings.model_precision, &options.precision);
+    bool known = model_precision_parse(h->settings.model_precision, &options.precision) &&
+                 model_backend_parse(h->settings.model_backend, &options.backend);
     ASSERT(known);                         /* config_finish saw to it */
     TRY(model_open(&h->generator, h->settings.model, &options));
     const config *c = &h->settings;

@@ -5,7 +5,8 @@
  * batch, the chunking or the thread count: logits of a sequence are bit-identical alone and batched,
  * prefilled whole or in pieces, fresh or restored from a snapshot.
  *
- * Threads: engines may be used by any thread; a sequence by one at a time. */
+ * Threads: engines may be used by any thread; a sequence by one at a time. On a GPU, passes of several threads wait
+ * for each other. */
 #ifndef LETHE_MODEL_H
 #define LETHE_MODEL_H
 
@@ -20,17 +21,27 @@ typedef enum { MODEL_AS_STORED, MODEL_F32, MODEL_BF16, MODEL_Q8, MODEL_Q4 } mode
 const char *model_precision_name(model_precision p);      /* "stored", "f32", "bf16", "q8", "q4" */
 bool model_precision_parse(const char *name, model_precision *out);
 
+/* Where it computes. MODEL_CUDA: an NVIDIA GPU; E_UNIMPLEMENTED where the build has no CUDA, E_UNAVAILABLE where there is
+ * no device that it runs on, the driver is too old or its memory does not suffice. The last: on the GPU, and on the CPU
+ * where that cannot be. A GPU has other bits than a CPU, and another identity. */
+typedef enum { MODEL_CPU, MODEL_CUDA, MODEL_CUDA_OR_CPU } model_backend;
+const char *model_backend_name(model_backend b);          /* "cpu", "cuda", "cuda-or-cpu" */
+bool model_backend_parse(const char *name, model_backend *out);
+
 typedef struct {
-    uint32_t threads;                  /* 0: 1 */
-    model_precision precision;
+    uint32_t threads;                  /* of the CPU; 0: 1 */
+    model_precision precision;         /* on a GPU f32 (slow, for comparison) or bf16, which rounds activations too */
     /* Where the processor has AVX512-BF16, matrices not held as F32 are multiplied in bfloat16, inputs too, with F32 sums:
      * prompts are read half as fast again. Bits are then others than elsewhere, of an accuracy of some 2e-2 of the largest logit. */
     bool bf16_products;
+    model_backend backend;
+    uint32_t device;                   /* which GPU, from 0 */
 } model_options;
 
 typedef struct {
     const char *architecture;          /* "MambaForCausalLM" */
-    const char *kernel;                /* which CPU path runs: part of the reported configuration */
+    const char *kernel;                /* which path runs ("avx512", "cuda sm_90"): part of the reported configuration */
+    model_backend backend;             /* MODEL_CPU or MODEL_CUDA: where it does */
     const char *precision;             /* model_precision_name of what is held */
     uint32_t vocab_size, d_model, d_inner, d_state, d_conv, dt_rank, layers;
     int32_t eos_token;                 /* -1: none */
@@ -40,7 +51,8 @@ typedef struct {
 } model_info;
 
 /* dir: config.json, model.safetensors (or sharded index), tokenizer.json. A quantised model opens as stored only. Truncated, lying or
- * mismatched files: E_INVALID naming file and tensor. Unknown architecture: E_UNIMPLEMENTED. */
+ * mismatched files: E_INVALID naming file and tensor. Unknown architecture: E_UNIMPLEMENTED. On a GPU every call may fail
+ * with E_UNAVAILABLE; after a fault of the device all later ones do, and the states are lost. */
 MUST_USE result model_open(model **out, const char *dir, const model_options *options);
 void model_close(model **m);
 /* Writes a new folder with what from has, its large matrices as bf16, q8 or q4, the small ones as bf16. Opened as stored
@@ -72,7 +84,7 @@ void model_seq_close(model_seq **seq);                            /* wipes */
 void model_seq_wipe(model_seq *seq);                              /* back to the zero state */
 uint64_t model_seq_length(const model_seq *seq);                  /* tokens read so far */
 /* Reads tokens. logits (vocab_size f32), of the last token, may be NULL. Ids past the vocabulary:
- * E_INVALID and the state is as before. alive (may be NULL) is asked between chunks of at most 128 tokens. */
+ * E_INVALID and the state is as before. alive (may be NULL) is asked between passes of at most 128 tokens, on a GPU 8192. */
 MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t count, float *logits,
                               result (*alive)(void *ctx), void *alive_ctx);
 /* One step of count different sequences of one engine: reads tokens[i] into seqs[i];
@@ -84,6 +96,9 @@ MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint3
 typedef struct { model_seq *seq; const uint32_t *tokens; size_t count; bool wants_logits; } model_prompt;
 MUST_USE result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs,
                                     const uint32_t *tokens, size_t count, float *logits);
+/* Room for count logits, zeroed, which a GPU writes to without a copy by the host; any other memory does too. Closing wipes. */
+MUST_USE result model_logits_open(float **out, const model *m, size_t count);
+void model_logits_close(const model *m, float **logits, size_t count);
 /* State to bytes and back, bit-exact; restoring into another model is E_INVALID (identity checked). */
 MUST_USE result model_seq_snapshot(const model_seq *seq, buf *out);
 MUST_USE result model_seq_restore(model_seq *seq, bytes snapshot);

@@ -1,5 +1,6 @@
 /* lethe-bench COMMAND ...: measurements of the generator. */
 #include "lethe_bench.h"
+#include "lethe_bench_gpu.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -10,10 +11,16 @@ typedef struct {
     const char *const *usage;
 } command;
 
+#ifdef LETHE_WITH_CUDA
+static const char *const GPU_USAGE = LETHE_BENCH_GPU_USAGE;
+#endif
 static const command COMMANDS[] = {
     {"model", lethe_bench_model, &LETHE_BENCH_MODEL_USAGE},
     {"perplexity", lethe_bench_perplexity, &LETHE_BENCH_PERPLEXITY_USAGE},
     {"constraint", lethe_bench_constraint, &LETHE_BENCH_CONSTRAINT_USAGE},
+#ifdef LETHE_WITH_CUDA
+    {"gpu", lethe_bench_gpu, &GPU_USAGE},
+#endif
 };
 
 int main(int argc, char **argv)

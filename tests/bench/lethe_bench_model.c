@@ -6,6 +6,7 @@
  * slows both. */
 #include "bench.h"
 #include "lethe_bench.h"
+#include "lethe_bench_gpu.h"
 #include "lethe_bench_limits.h"
 #include "model.h"
 #include "model/config.h"
@@ -19,10 +20,12 @@
 const char *const LETHE_BENCH_MODEL_USAGE =
     "model MODEL_DIR [--precision stored|f32|bf16|q8|q4|all] [--threads 1,2] [--prefill 512,2048,8192,32768]\n"
     "           [--batch 1,4,8,16,32] [--repeat 5] [--steps 32] [--csv FILE] [--quick] [--memory]\n"
+    "           [--backend cpu|cuda] [--device 0]\n"
     "  --threads  one by one; default: 1 and as many as there are processors\n"
     "  --prefill  lengths, in tokens, of one sequence; 0: none\n"
     "  --batch    sequences of one decoding step; 0: none\n"
     "  --steps    decoding steps of a measurement at batch 1; fewer, at least 8, for larger ones\n"
+    "  --backend  cuda: also longer prompts and larger batches, limits are the GPU's, threads 1, precisions f32 and bf16\n"
     "  --quick    3 rounds, prefill of 512, batches 1 and 8, 8 steps, all processors, unless given otherwise\n"
     "  --memory   nothing is timed: the largest of --batch is how many sequences are open; 1 is returned where the peak\n"
     "             is above the limit";
@@ -39,7 +42,8 @@ typedef struct {
     size_t precision_count;
     model_precision precisions[4];
     list threads, prefill, batch;
-    uint32_t repeat, steps;
+    uint32_t repeat, steps, device;
+    model_backend backend;
     bool memory_alone;
 } options;
 
@@ -149,6 +153,12 @@ static bool parse_number(const char *text, uint32_t most, uint32_t *out)
     return true;
 }
 
+static bool parse_device(const char *text, uint32_t *out)
+{
+    *out = 0;
+    return strcmp(text, "0") == 0 || parse_number(text, 63, out);
+}
+
 static bool parse_precision(const char *text, options *o)
 {
     o->precision_count = 0;
@@ -159,10 +169,22 @@ static bool parse_precision(const char *text, options *o)
     return model_precision_parse(text, &o->precisions[o->precision_count++]);
 }
 
-static void set_defaults(options *o, bool quick)
+static uint32_t all_processors(void)
 {
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t all = processors < 1 ? 1 : processors > POOL_THREADS_MAX ? POOL_THREADS_MAX : (uint32_t)processors;
+    return processors < 1 ? 1 : processors > POOL_THREADS_MAX ? POOL_THREADS_MAX : (uint32_t)processors;
+}
+
+static void set_defaults_gpu(options *o, bool quick)
+{
+    *o = (options){.precision_count = 1, .repeat = quick ? 3 : 5, .steps = 64, .backend = MODEL_CUDA, .threads = {1, {1}}};
+    o->prefill = quick ? (list){2, {2048, 8192}} : (list){5, {512, 2048, 8192, 32768, 131072}};
+    o->batch = quick ? (list){3, {1, 16, 128}} : (list){8, {1, 2, 4, 8, 16, 32, 64, 128}};
+}
+
+static void set_defaults(options *o, bool quick)
+{
+    const uint32_t all = all_processors();
     *o = (options){.precision_count = 1, .repeat = quick ? 3 : 5, .steps = quick ? STEPS_LEAST : 32};
     if (!quick && all > 1) o->threads.at[o->threads.count++] = 1;
     o->threads.at[o->threads.count++] = all;
@@ -179,6 +201,8 @@ static bool parse_option(options *o, const char *name, const char *value)
     if (strcmp(name, "--batch") == 0) return parse_list(value, BATCH_MAX, true, &o->batch);
     if (strcmp(name, "--repeat") == 0) return parse_number(value, REPEAT_MAX, &o->repeat);
     if (strcmp(name, "--steps") == 0) return parse_number(value, PROMPT_MAX, &o->steps);
+    if (strcmp(name, "--backend") == 0) return model_backend_parse(value, &o->backend);
+    if (strcmp(name, "--device") == 0) return parse_device(value, &o->device);
     if (strcmp(name, "--csv") != 0) return false;
     o->csv_path = value;
     return true;
@@ -186,12 +210,14 @@ static bool parse_option(options *o, const char *name, const char *value)
 
 static bool parse_options(options *o, int argc, char **argv)
 {
-    bool quick = false, memory = false;
+    bool quick = false, memory = false, gpu = false;
     for (int i = 1; i < argc; i++) {
         quick |= strcmp(argv[i], "--quick") == 0;
         memory |= strcmp(argv[i], "--memory") == 0;
+        gpu |= strcmp(argv[i], "--backend") == 0 && i + 1 < argc && strcmp(argv[i + 1], "cuda") == 0;
     }
-    set_defaults(o, quick || memory);
+    if (gpu) set_defaults_gpu(o, quick || memory);
+    else set_defaults(o, quick || memory);
     o->memory_alone = memory;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--quick") == 0 || strcmp(argv[i], "--memory") == 0) continue;
@@ -238,6 +264,8 @@ static void count_parameters(bench *b)
         b->bytes_a_token *= (b->products + b->head) / (b->products + 2 * b->head);
 }
 
+static bool gpu(const bench *b) { return b->o->backend == MODEL_CUDA; }
+
 static void decode(bench *b, uint32_t batch, uint32_t steps)
 {
     for (uint32_t i = 0; i < steps; i++)
@@ -259,9 +287,10 @@ static void prepare(bench *b)
     uint64_t seed = 1;
     b->tokens = mem_alloc_array(tokens, sizeof *b->tokens);
     for (size_t i = 0; i < tokens; i++) b->tokens[i] = (uint32_t)(random_next(&seed) % b->vocab_size);
+    b->seqs = mem_alloc_array(b->most_batch, sizeof *b->seqs);
+    if (gpu(b)) return;                    /* the logits are pinned memory, once the engine is open */
     b->logits = mem_alloc_array(logits, sizeof *b->logits);
     for (size_t i = 0; i < logits; i++) b->logits[i] = 1;
-    b->seqs = mem_alloc_array(b->most_batch, sizeof *b->seqs);
 }
 
 /* Opens the engine and its sequences and has them work once, for their memory and as a warm-up. */
@@ -269,9 +298,11 @@ static result open_all(bench *b)
 {
     b->before_bytes = status_bytes("VmRSS");
     double start = bench_now_s();
-    TRY(model_open(&b->m, b->o->dir, &(model_options){.threads = b->threads, .precision = b->asked}));
+    TRY(model_open(&b->m, b->o->dir, &(model_options){.threads = gpu(b) ? all_processors() : b->threads, .precision = b->asked,
+                                                           .backend = b->o->backend, .device = b->o->device}));
     b->open_ms = 1e3 * (bench_now_s() - start);
     b->info = model_describe(b->m);
+    if (gpu(b)) TRY(model_logits_open(&b->logits, b->m, (size_t)b->most_batch * b->vocab_size));
     for (uint32_t i = 0; i < b->most_batch; i++) TRY(model_seq_open(&b->seqs[i], b->m));
     TRY(model_prefill(b->seqs[0], b->tokens, FIRST_TOKEN_PROMPT, b->logits, NULL, NULL));
     decode(b, b->most_batch, 1);
@@ -284,6 +315,7 @@ static result open_all(bench *b)
 static void close_all(bench *b)
 {
     for (uint32_t i = 0; i < b->most_batch; i++) model_seq_close(&b->seqs[i]);
+    if (gpu(b)) model_logits_close(b->m, &b->logits, (size_t)b->most_batch * b->vocab_size);
     model_close(&b->m);
     mem_free(b->seqs);
     mem_free(b->tokens);
@@ -333,21 +365,36 @@ static const char *name_of(const char *what, uint32_t tokens, uint32_t batch, ch
     return out;
 }
 
+/* A GPU's are its copying, read and written, and its matrix instruction. */
+static void measure_limits(const bench *b, limits *l, double *read, double *peak)
+{
+    if (!gpu(b)) {
+        *read = limits_read(l);
+        *peak = limits_multiply_add(l);
+        return;
+    }
+#ifdef LETHE_WITH_CUDA
+    gpu_limits all = {0, 0};
+    if (!gpu_limits_measure(b->o->device, &all)) must(fail(E_UNAVAILABLE, "the GPU has no 4 GiB left to measure its limits with"));
+    *read = all.copy_bytes;
+    *peak = all.matrix_flop;
+#endif
+}
+
 static void measure_all(bench *b)
 {
-    limits *l = limits_open(b->threads, b->info->kernel);
-    b->instruction = limits_instruction(l);
+    limits *l = gpu(b) ? NULL : limits_open(b->threads, b->info->kernel);
+    b->instruction = gpu(b) ? "BF16 matrix instruction" : limits_instruction(l);
     for (uint32_t round = 0; round < b->o->repeat; round++)
         for (size_t i = 0; i < b->measurement_count; i++) {
             measurement *m = &b->measurements[i];
             char name[64];
-            m->read[round] = limits_read(l);
-            m->peak[round] = limits_multiply_add(l);
+            measure_limits(b, l, &m->read[round], &m->peak[round]);
             m->value[round] = measure(b, m);
             fprintf(stderr, "%s, threads: %u, round %u of %u: %s: %.1f %s\n", b->info->precision, b->threads, round + 1,
                     b->o->repeat, name_of(KINDS[m->kind], m->tokens, m->batch, name), m->value[round], UNITS[m->kind]);
         }
-    limits_close(&l);
+    if (l != NULL) limits_close(&l);
 }
 
 /* Tokens a second that the machine would allow; 0: not known. A prompt is bound by arithmetic (without the head, which
@@ -357,7 +404,9 @@ static double limit_of(const bench *b, const measurement *m)
     double read = summarise(m->read, b->o->repeat).median, peak = summarise(m->peak, b->o->repeat).median;
     if (m->kind == PREFILL) return peak / (2 * b->products);
     if (m->kind == FIRST_TOKEN) return 0;
-    double by_reading = m->batch * read / b->bytes_a_token, by_peak = peak / (2 * (b->products + b->head));
+    /* On a GPU a batch's states, read and written, are no small part. */
+    double step_bytes = b->bytes_a_token + (gpu(b) ? 2.0 * m->batch * (double)b->info->state_bytes : 0);
+    double by_reading = m->batch * read / step_bytes, by_peak = peak / (2 * (b->products + b->head));
     return m->batch > 1 && peak > 0 && by_peak < by_reading ? by_peak : by_reading;
 }
 

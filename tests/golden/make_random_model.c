@@ -1,5 +1,5 @@
-/* make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]]: a folder of Mamba-1, or with
- * HEADS of Mamba-2, with random weights (float32, tied embeddings, expand 2, convolution 4), for tests. */
+/* make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]] [bf16]: a folder of Mamba-1, or with
+ * HEADS of Mamba-2, with random weights (float32 or bfloat16, tied embeddings, expand 2, convolution 4), for tests. */
 #include "random_model.h"
 
 static uint64_t number(const char *text, uint64_t least, uint64_t most)
@@ -16,13 +16,15 @@ static uint64_t number(const char *text, uint64_t least, uint64_t most)
 
 int main(int argc, char **argv)
 {
+    const bool bf16 = argc > 6 && strcmp(argv[argc - 1], "bf16") == 0;
+    argc -= bf16;
     if (argc < 6 || argc > 9) {
-        fputs("usage: make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]]\n", stderr);
+        fputs("usage: make_random_model OUT_DIR SEED D_MODEL LAYERS VOCAB [D_STATE [HEADS [GROUPS]]] [bf16]\n", stderr);
         return 2;
     }
     uint32_t m = (uint32_t)number(argv[3], 1, 16384);
     gen_config c = {.d_model = m, .d_inner = 2 * m, .d_state = 16, .d_conv = 4,
-                    .dt_rank = (m + 15) / 16, .use_conv_bias = true, .tied = true, .type = GEN_F32,
+                    .dt_rank = (m + 15) / 16, .use_conv_bias = true, .tied = true, .type = bf16 ? GEN_BF16 : GEN_F32,
                     .seed = number(argv[2], 0, UINT64_MAX),
                     .layers = (uint32_t)number(argv[4], 1, 256),
                     .vocab = (uint32_t)number(argv[5], RANDOM_MODEL_TOKENS, 1048576)};

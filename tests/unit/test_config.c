@@ -29,6 +29,12 @@ static void defaults(void)
     CHECK_FAILS(config_finish(c), E_INVALID);
     CHECK_OK(config_set(c, "model_precision", "q4"));
     CHECK_OK(config_finish(c));
+    CHECK_OK(config_set(c, "model_backend", "gpu"));
+    CHECK_FAILS(config_finish(c), E_INVALID);
+    CHECK_OK(config_set(c, "model_backend", "cuda-or-cpu"));
+    CHECK_FAILS(config_finish(c), E_INVALID);            /* in the sandbox */
+    CHECK_OK(config_set(c, "sandbox", "off"));
+    CHECK_OK(config_finish(c));
     mem_free(c);
 }
 

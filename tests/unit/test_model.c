@@ -448,6 +448,22 @@ static void *decode_in_thread(void *arg)
     return NULL;
 }
 
+/* Whatever this build and machine have: a GPU, a clear error without one, and the CPU where that will do. */
+static void gpus_may_be_missing(void)
+{
+    model *m = NULL;
+    model_backend b;
+    result r = model_open(&m, folder, &(model_options){.backend = MODEL_CUDA});
+    CHECK(is_ok(r) == (m != NULL));
+    CHECK(is_ok(r) || ((r.code == E_UNIMPLEMENTED || r.code == E_UNAVAILABLE) && r.message[0] != '\0'));
+    if (!is_ok(r)) printf("# %s\n", r.message);
+    model_close(&m);
+    CHECK_OK(model_open(&m, folder, &(model_options){.backend = MODEL_CUDA_OR_CPU}));
+    CHECK(m != NULL && model_describe(m)->backend == (is_ok(r) ? MODEL_CUDA : MODEL_CPU));
+    model_close(&m);
+    CHECK(model_backend_parse("cuda-or-cpu", &b) && b == MODEL_CUDA_OR_CPU && !model_backend_parse("gpu", &b));
+}
+
 static void threads_share_an_engine(void)
 {
     enum { WORKERS = 4 };
@@ -748,6 +764,7 @@ static void run_shared(const gen_config *c)
     RUN(pieces_change_no_bit);
     RUN(more_sequences_than_a_pass);
     RUN(instruction_sets_agree);
+    RUN(gpus_may_be_missing);
     RUN(threads_share_an_engine);
     RUN(snapshots_are_checked);
     RUN(wipes_and_errors);
