@@ -26,7 +26,7 @@ static result sequence(const model *m, const uint32_t *ids, uint32_t count, floa
 int main(int argc, char **argv)
 {
     model *m = NULL;
-    const model_options options = {1, MODEL_AS_STORED};
+    const model_options options = {.threads = 1};
     result r = argc == 2 ? model_open(&m, argv[1], &options) : fail(E_INVALID, "usage: model_logits MODEL_DIR < FILE");
     float *logits = is_ok(r) ? mem_alloc_array(model_describe(m)->vocab_size, sizeof *logits) : NULL;
     uint32_t *ids = mem_alloc_array(COUNT_MAX, sizeof *ids), count;
