@@ -6,11 +6,13 @@
 typedef struct {
     float p, value;                /* value: p x IDF */
     uint32_t order;                /* as read: sums have one order */
-    uint8_t size, term[TERM_MAX_BYTES];
+    uint8_t passage, size, term[TERM_MAX_BYTES];
 } word;
 
 struct feedback {
     uint32_t count, passages;
+    float weights[FEEDBACK_PASSAGES_MAX];
+    uint32_t lengths[FEEDBACK_PASSAGES_MAX];
     word words[FEEDBACK_PASSAGES_MAX * FEEDBACK_PASSAGE_WORDS_MAX];
 };
 
@@ -24,27 +26,30 @@ void feedback_close(feedback **f)
     *f = NULL;
 }
 
-typedef struct { feedback *f; uint32_t first; } reading;
+void feedback_passage(feedback *f, float weight)
+{
+    ASSERT(f->passages < FEEDBACK_PASSAGES_MAX);
+    f->weights[f->passages++] = weight;
+}
 
 static void read_word(void *ctx, bytes term, bytes source)
 {
     (void)source;
-    reading *r = ctx;
-    feedback *f = r->f;
-    if (f->count - r->first == FEEDBACK_PASSAGE_WORDS_MAX) return;
+    feedback *f = ctx;
+    uint32_t passage = f->passages - 1;
+    if (f->lengths[passage] == FEEDBACK_PASSAGE_WORDS_MAX) return;
+    f->lengths[passage]++;
     word *w = &f->words[f->count];
     w->order = f->count++;
+    w->passage = (uint8_t)passage;
     w->size = (uint8_t)term.size;
     memcpy(w->term, term.data, term.size);
 }
 
-void feedback_read(feedback *f, terms *t, bytes passage, float weight)
+void feedback_read(feedback *f, terms *t, bytes text)
 {
-    ASSERT(f->passages++ < FEEDBACK_PASSAGES_MAX);
-    reading r = {f, f->count};
-    terms_each(t, passage, read_word, &r);
-    for (uint32_t i = r.first; i < f->count; i++)
-        f->words[i].p = weight / (float)(f->count - r.first);
+    ASSERT(f->passages > 0);
+    terms_each(t, text, read_word, f);
 }
 
 static int compare_terms(const word *x, const word *y)
@@ -71,6 +76,10 @@ static int by_value(const void *a, const void *b)
 static void merge_words(feedback *f)
 {
     uint32_t kept = 0;
+    for (uint32_t i = 0; i < f->count; i++) {
+        word *w = &f->words[i];
+        w->p = f->weights[w->passage] / (float)f->lengths[w->passage];
+    }
     qsort(f->words, f->count, sizeof *f->words, by_term);
     for (uint32_t i = 0; i < f->count; i++) {
         if (kept > 0 && compare_terms(&f->words[kept - 1], &f->words[i]) == 0)

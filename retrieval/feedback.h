@@ -14,7 +14,7 @@
 #include "lexical.h"
 
 /* Of one passage the first FEEDBACK_PASSAGE_WORDS_MAX words count. */
-enum { FEEDBACK_PASSAGES_MAX = 16, FEEDBACK_PASSAGE_WORDS_MAX = 256 };
+enum { FEEDBACK_PASSAGES_MAX = 8, FEEDBACK_PASSAGE_WORDS_MAX = 512 };
 
 typedef struct {
     uint32_t passages;             /* the best so many are read, at most FEEDBACK_PASSAGES_MAX; 0: no feedback */
@@ -26,10 +26,12 @@ typedef struct {
 typedef struct feedback feedback;
 void feedback_open(feedback **out);
 void feedback_close(feedback **f);                       /* wipes */
-/* At most FEEDBACK_PASSAGES_MAX times. */
-void feedback_read(feedback *f, terms *t, bytes passage, float weight);
+/* Begins a passage; at most FEEDBACK_PASSAGES_MAX times. */
+void feedback_passage(feedback *f, float weight);
+/* More of the passage. */
+void feedback_read(feedback *f, terms *t, bytes text);
 /* Adds the best words to an empty query, best first, ties by their bytes. Their times are as their p and sum to
- * `times`; none where nothing was read. Once. */
+ * `times`; none where nothing was read. Once, and last. */
 typedef float feedback_idf(void *ctx, bytes term);
 void feedback_query(feedback *f, uint32_t words, float times, feedback_idf *idf, void *ctx, lexical_query *query);
 

@@ -25,7 +25,7 @@ enum { POOL = 200, WINDOW = 3 };
 const search_weights SEARCH_WEIGHTS = {
     .lexical = {.k1 = 1.0f, .b = 0.65f, .document_share = 0.7f},
     .dense_share = 0.3f, .window_share = 0.3f, .rarity = 1.0f,
-    .feedback = {.passages = 10, .words = 20, .share = 0.3f, .sharpness = 20},
+    .feedback = {.passages = 5, .words = 20, .share = 0.25f, .sharpness = 10},
 };
 
 typedef struct { slot *s; part *p; float *lexical; } view;
@@ -348,14 +348,34 @@ static void fuse(search *q, search_mode mode)
 
 /* ---- feedback -------------------------------------------------------------------------------- */
 
-typedef struct { search *q; feedback *f; float weight; } feeding;
+typedef struct { search *q; feedback *f; } feeding;
 
-static result read_passage(void *ctx, uint32_t number, const store_chunk *chunk)
+static result read_chunk(void *ctx, uint32_t number, const store_chunk *chunk)
 {
     feeding *into = ctx;
     (void)number;
-    feedback_read(into->f, into->q->terms, chunk->text, into->weight);
+    feedback_read(into->f, into->q->terms, chunk->text);
     return OK;
+}
+
+/* The chunk with the one before and the one behind it, as far as the document has them. */
+static result read_passage(search *q, const candidate *c, feedback *f)
+{
+    const view *w = &q->views[c->view];
+    uint32_t first = c->chunk - (c->chunk > 0), count = c->chunk - first + 1;
+    bool more = c->row + 1 < dense_rows(w->p->vectors) &&
+                id_equal(dense_key_of(w->p->vectors, c->row + 1).document, c->document);
+    feeding into = {q, f};
+    feedback_passage(f, expf(q->weights->feedback.sharpness * (c->score - q->candidates[0].score)));
+    return store_each_chunk(w->s->disk, c->document, first, count + more, read_chunk, &into);
+}
+
+/* Is it its document's best? Only the best of each is read. */
+static bool leads(const search *q, size_t at)
+{
+    size_t i = 0;
+    while (!id_equal(q->candidates[i].document, q->candidates[at].document)) i++;
+    return i == at;
 }
 
 /* Of a word in the permitted compartments, not all of which have it. */
@@ -390,12 +410,13 @@ static result find_more(search *q, lexical_query *more)
     const feedback_weights *w = &q->weights->feedback;
     feedback *f;
     result done = OK;
+    uint32_t read = 0;
     float times = times_known(q);
     feedback_open(&f);
-    for (size_t i = 0; i < q->candidate_count && i < w->passages && is_ok(done); i++) {
-        const candidate *c = &q->candidates[i];
-        feeding into = {q, f, expf(w->sharpness * (c->score - q->candidates[0].score))};
-        done = store_each_chunk(q->views[c->view].s->disk, c->document, c->chunk, 1, read_passage, &into);
+    for (size_t i = 0; i < q->candidate_count && read < w->passages && is_ok(done); i++) {
+        if (!leads(q, i)) continue;
+        if (is_ok(done = ifc_context_alive(q->scope->context))) done = read_passage(q, &q->candidates[i], f);
+        read++;
     }
     if (is_ok(done) && times > 0) feedback_query(f, w->words, times, permitted_idf, q, more);
     feedback_close(&f);
