@@ -1,8 +1,8 @@
 /* feedback: further words for a query, out of the passages that a first search found. Internal to retrieval/.
  *
- * A relevance model: p(word) = sum over the passages of weight x share of the passage's words that it makes up, cut to
- * the words with the greatest p(word) x IDF. Nothing is read but what it is given: the caller's passages are permitted ones,
- * and the IDF is the caller's too.
+ * A relevance model: p(word) = sum over the passages of weight x share of the passage's words that it makes up, cut
+ * to the words with the greatest p(word) x IDF. Nothing is read but what it is given: the caller's passages are
+ * permitted ones, and the IDF is the caller's too.
  * Source: Lavrenko and Croft, Relevance-based language models (SIGIR 2001), and its mixture with the query, RM3:
  * Abdul-Jaleel et al., UMass at TREC 2004. Departures: a passage counts by the exponential of its fused score, words are
  * chosen by p x IDF, and both queries are scored by BM25 (search.c).
