@@ -383,7 +383,7 @@ static bool leads(const search *q, size_t at)
     return i == at;
 }
 
-/* Of a word in the permitted compartments, not all of which have it. */
+/* A word's over the permitted compartments together. */
 static float permitted_idf(void *ctx, bytes term)
 {
     const search *q = ctx;
@@ -409,7 +409,7 @@ static float times_known(const search *q)
     return sum;
 }
 
-/* The further words of the query, from the best of the candidates. */
+/* The further words of the query, from the best of the candidates; none where none of its own is known. */
 static result find_more(search *q, lexical_query *more)
 {
     const feedback_weights *w = &q->weights->feedback;
@@ -417,13 +417,14 @@ static result find_more(search *q, lexical_query *more)
     result done = OK;
     uint32_t read = 0;
     float times = times_known(q);
+    if (times <= 0) return OK;
     feedback_open(&f);
     for (size_t i = 0; i < q->candidate_count && read < w->passages && is_ok(done); i++) {
         if (!leads(q, i)) continue;
         if (is_ok(done = ifc_context_alive(q->scope->context))) done = read_passage(q, &q->candidates[i], f);
         read++;
     }
-    if (is_ok(done) && times > 0) feedback_query(f, w->words, times, permitted_idf, q, more);
+    if (is_ok(done)) feedback_query(f, w->words, times, permitted_idf, q, more);
     feedback_close(&f);
     return done;
 }
