@@ -545,18 +545,23 @@ uint32_t lexical_query_find(const lexical_query *q, bytes term)
     return i;
 }
 
-static void query_term(void *ctx, bytes term, bytes word)
+void lexical_query_add(lexical_query *q, bytes term, float times)
 {
-    (void)word;
-    lexical_query *q = ctx;
     uint32_t i = lexical_query_find(q, term);
+    ASSERT(term.size <= TERM_MAX_BYTES);
     if (i == LEXICAL_QUERY_TERMS_MAX) return;
     if (i == q->count) {
         memcpy(q->terms[i], term.data, term.size);
         q->sizes[i] = (uint8_t)term.size;
         q->count++;
     }
-    q->times[i]++;
+    q->times[i] += times;
+}
+
+static void query_term(void *ctx, bytes term, bytes word)
+{
+    (void)word;
+    lexical_query_add(ctx, term, 1);
 }
 
 void lexical_query_init(lexical_query *q, terms *t, bytes text)
@@ -565,12 +570,22 @@ void lexical_query_init(lexical_query *q, terms *t, bytes text)
     terms_each(t, text, query_term, q);
 }
 
+static const entry *term_entry(const lexical *lx, bytes term)
+{
+    if (lx->slots == 0) return NULL;
+    const entry *e = table_find(lx, term_hash(lx->seed, term), term);
+    return e->text == NULL ? NULL : e;
+}
+
 static const entry *query_entry(const lexical *lx, const lexical_query *q, uint32_t term)
 {
-    bytes text = bytes_of(q->terms[term], q->sizes[term]);
-    if (lx->slots == 0) return NULL;
-    const entry *e = table_find(lx, term_hash(lx->seed, text), text);
-    return e->text == NULL ? NULL : e;
+    return term_entry(lx, bytes_of(q->terms[term], q->sizes[term]));
+}
+
+uint64_t lexical_chunks_with(const lexical *lx, bytes term)
+{
+    const entry *e = term_entry(lx, term);
+    return e == NULL ? 0 : e->count;
 }
 
 void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_totals *totals)
@@ -591,14 +606,14 @@ void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_total
     }
 }
 
-static float idf(uint64_t all, uint64_t with)
+float lexical_idf_of(uint64_t all, uint64_t with)
 {
     return (float)log(1.0 + ((double)(all - with) + 0.5) / ((double)with + 0.5));
 }
 
 float lexical_idf(const lexical_totals *totals, uint32_t term)
 {
-    return idf(totals->chunks, totals->chunks_with[term]);
+    return lexical_idf_of(totals->chunks, totals->chunks_with[term]);
 }
 
 /* BM25's saturation of tf occurrences in a text of a length against the mean length. */
@@ -616,10 +631,11 @@ void lexical_score(const lexical *lx, const lexical_query *q, const lexical_tota
     for (uint32_t i = 0; i < q->count; i++) {
         const entry *e = query_entry(lx, q, i);
         if (e == NULL) continue;
-        float times = (float)q->times[i];
+        float times = q->times[i];
         float chunk_idf = times * (1 - w->document_share) * lexical_idf(totals, i);
         float document_idf =
-            times * w->document_share * idf(totals->documents, totals->documents_with[i]);
+            times * w->document_share *
+            lexical_idf_of(totals->documents, totals->documents_with[i]);
         for (uint32_t p = 0; p < e->count;) {
             const document *d = &lx->documents[lx->rows[e->postings[p].row].document];
             uint32_t end = d->first + d->count, tf = 0;

@@ -37,16 +37,18 @@ uint64_t lexical_bytes(const lexical *lx);
 /* The same documents give the same digest, whatever the history (tests). */
 uint64_t lexical_digest(const lexical *lx);
 
-/* A query: its distinct terms in order of first occurrence, and how often each occurs. */
+/* A query: its distinct terms in order of first occurrence, and how often each occurs; a fraction in a query that
+ * feedback makes. */
 enum { LEXICAL_QUERY_TERMS_MAX = 256 };
 typedef struct {
     uint32_t count;
-    uint32_t times[LEXICAL_QUERY_TERMS_MAX];
+    float times[LEXICAL_QUERY_TERMS_MAX];
     uint8_t sizes[LEXICAL_QUERY_TERMS_MAX];
     uint8_t terms[LEXICAL_QUERY_TERMS_MAX][TERM_MAX_BYTES];
 } lexical_query;
 /* Further distinct terms than the maximum are ignored. */
 void lexical_query_init(lexical_query *q, terms *t, bytes text);
+void lexical_query_add(lexical_query *q, bytes term, float times);
 /* Index of a term in the query, or count. */
 uint32_t lexical_query_find(const lexical_query *q, bytes term);
 
@@ -56,13 +58,16 @@ typedef struct {
     uint64_t chunks_with[LEXICAL_QUERY_TERMS_MAX], documents_with[LEXICAL_QUERY_TERMS_MAX];
 } lexical_totals;
 void lexical_totals_add(const lexical *lx, const lexical_query *q, lexical_totals *totals);
+/* In how many chunks a term occurs: also a sum over indexes. */
+uint64_t lexical_chunks_with(const lexical *lx, bytes term);
 
 typedef struct { float k1, b, document_share; } lexical_weights;
 /* scores (rows) += BM25 of each chunk: (1 - share) x chunk level + share x document level. Added up
  * in query-term order. A row in which (document and all) no term occurs keeps 0. */
 void lexical_score(const lexical *lx, const lexical_query *q, const lexical_totals *totals,
                    const lexical_weights *weights, float *scores);
-/* ln(1 + (N - n + 0.5) / (n + 0.5)) of a query term at chunk level. */
+/* ln(1 + (all - with + 0.5) / (with + 0.5)); of a query term at chunk level. */
+float lexical_idf_of(uint64_t all, uint64_t with);
 float lexical_idf(const lexical_totals *totals, uint32_t term);
 
 #endif

@@ -95,7 +95,7 @@ typedef struct {
     uint32_t chunk;
     uint64_t start, end;              /* byte span in the document's text */
     float score;                      /* fused; comparable within one answer only */
-    float dense, lexical;             /* cosine; BM25 */
+    float dense, lexical;             /* cosine; BM25, in hybrid mode in part by words of what was found */
     const ifc_labeled *text;          /* the chunk's text, labelled */
 } retrieval_hit;
 

@@ -8,8 +8,8 @@
  *       each different context once; of the answerable questions: recall@1/5/10 of the passage, its
  *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
  * Options, to try other weights than the server's: --k1 F --b F --document F (share of
- * document-level evidence), --dense F (dense share), --window F, --rarity F, --chunk BYTES,
- * --every N (use each Nth question), --mode dense|lexical|hybrid (only one). A .gz file is read
+ * document-level evidence), --dense F (dense share), --window F, --rarity F, --passages N (feedback; 0: none),
+ * --words N, --share F, --sharpness F, --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one). A .gz file is read
  * through the gzip program. */
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -370,6 +370,10 @@ static void set_option(evaluation *e, const char *name, const char *value)
     else if (strcmp(name, "--dense") == 0) e->weights.dense_share = v;
     else if (strcmp(name, "--window") == 0) e->weights.window_share = v;
     else if (strcmp(name, "--rarity") == 0) e->weights.rarity = v;
+    else if (strcmp(name, "--passages") == 0) e->weights.feedback.passages = (uint32_t)v;
+    else if (strcmp(name, "--words") == 0) e->weights.feedback.words = (uint32_t)v;
+    else if (strcmp(name, "--share") == 0) e->weights.feedback.share = v;
+    else if (strcmp(name, "--sharpness") == 0) e->weights.feedback.sharpness = v;
     else if (strcmp(name, "--chunk") == 0) e->chunk = (uint32_t)v;
     else if (strcmp(name, "--every") == 0) e->every = v >= 1 ? (uint32_t)v : 1;
     else if (strcmp(name, "--mode") == 0)

@@ -260,6 +260,61 @@ static void others_documents_move_nothing(void)
     house_close(&h);
 }
 
+static const retrieval_hit *hit_of(const retrieval_hit *hits, size_t n, id128 document)
+{
+    for (size_t i = 0; i < n; i++)
+        if (id_equal(hits[i].document, document)) return &hits[i];
+    return NULL;
+}
+
+/* A document without the query's word counts as one with it where a passage that was found has its
+ * words; words that only a hidden passage has beside it lead nowhere. */
+static void found_words_find_more(void)
+{
+    house h;
+    size_t n;
+    house_open(&h);
+    put(&h, h.ada, "1", "Copper turns to verdigris.", 1, for_one(h.ada));
+    id128 near = put(&h, h.ada, "2", "Verdigris was a pigment.", 2, for_one(h.ada));
+    id128 far = put(&h, h.ada, "3", "A quokka is a beta.", 3, for_one(h.ada));
+    find(&h, &h.as_ada, "copper", SEARCH_LEXICAL, &n);
+    CHECK(n == 1);
+    const retrieval_hit *hits = find(&h, &h.as_ada, "copper", SEARCH_HYBRID, &n);
+    const retrieval_hit *led = hit_of(hits, n, near), *left = hit_of(hits, n, far);
+    NEED(led != NULL && left != NULL);
+    CHECK(led->lexical > 2 * left->lexical);
+    float before = left->lexical;
+    put(&h, h.ada, "4", "Copper! Copper copper quokka.", 4, for_one(h.bob));
+    hits = find(&h, &h.as_ada, "copper", SEARCH_HYBRID, &n);
+    left = hit_of(hits, n, far);
+    NEED(left != NULL);
+    CHECK(left->lexical == before);
+    house_close(&h);
+}
+
+/* Which of more words than are taken depends on how rare they are in what may be read, and on nothing
+ * else. */
+static void found_words_are_counted_among_the_permitted(void)
+{
+    house h;
+    house_open(&h);
+    put(&h, h.ada, "1", "Copper apple badge cabin dairy eagle fable gable habit icing jelly kayak label "
+        "mango nacho oasis paddle quail radar sable table udder vapor wagon xenon yacht zebra acorn bison.", 1,
+        for_one(h.ada));
+    put(&h, h.ada, "2", "Apple eagle icing mango quail udder yacht and a river.", 2, for_one(h.ada));
+    put(&h, h.ada, "3", "Wagon xenon zebra acorn bison and a stone.", 3, for_one(h.ada));
+    uint64_t before = observe(&h, &h.as_ada);
+    for (uint8_t i = 0; i < 20; i++)
+        put(&h, h.ada, "hidden", "Wagon xenon apple badge cabin dairy eagle fable gable.", (uint8_t)(10 + i),
+            for_one(h.bob));
+    CHECK(observe(&h, &h.as_ada) == before);
+    for (uint8_t i = 0; i < 20; i++)
+        put(&h, h.ada, "open", "Wagon xenon apple badge cabin dairy eagle fable gable.", (uint8_t)(40 + i),
+            for_one(h.ada));
+    CHECK(observe(&h, &h.as_ada) != before);
+    house_close(&h);
+}
+
 static void other_tenants_see_nothing(void)
 {
     house h;
@@ -497,6 +552,8 @@ int main(void)
     RUN(repeated_puts_replace);
     RUN(denied_looks_absent);
     RUN(others_documents_move_nothing);
+    RUN(found_words_find_more);
+    RUN(found_words_are_counted_among_the_permitted);
     RUN(other_tenants_see_nothing);
     RUN(labels_change_at_once);
     RUN(restarts_and_evictions_change_nothing);
