@@ -36,6 +36,9 @@ PLANS = {
              "stages": [
                  {"name": "text", "tokens": 20_000, "length": 128},
                  {"name": "questions", "tokens": 60_000, "context": (24, 48), "first": 0.7}]},
+    # Text alone: what precisions cost is measured on it.
+    "text": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
+             "fall": 0.5, "served": {}, "stages": [{"name": "text", "tokens": 5_000_000, "length": 256}]},
     "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
             "fall": 0.4, "spoken": 0.3, "served": {"repeats": 1, "sentences_tokens": 80},
             "stages": [
