@@ -515,6 +515,8 @@ result search_with(retrieval *r, const retrieval_scope *scope, const char *query
                    size_t *hit_count)
 {
     search q;
+    const bool again = mode == SEARCH_HYBRID && weights->feedback.passages > 0;
+    if (mode == SEARCH_QUESTION) mode = SEARCH_HYBRID;
     *hits = NULL;
     *hit_count = 0;
     if (k == 0 || k > SEARCH_K_MAX) return fail(E_INVALID, "k is not 1 to %d", SEARCH_K_MAX);
@@ -529,7 +531,7 @@ result search_with(retrieval *r, const retrieval_scope *scope, const char *query
     if (is_ok(done)) {
         complete_candidates(&q, with_vector);
         fuse(&q, mode);
-        if (mode == SEARCH_HYBRID && weights->feedback.passages > 0) done = search_again(&q, with_vector);
+        if (again) done = search_again(&q, with_vector);
     }
     if (is_ok(done)) done = make_hits(&q, k, a, hits, hit_count);
     search_end(&q);

@@ -328,7 +328,7 @@ static result ask_admitted(request *q, Lethe__V1__AskRequest *m, bool repeats)
     state_cache_figures figures = {0};
     if (q->h->states) state_cache_figures_now(q->h->states, &figures);
     passages read;
-    TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &read));
+    TRY(search_marked(q, m->question, m->passages, SEARCH_QUESTION, &read));
     TRY(passages_frame(q, &read));
 
     Lethe__V1__AskFinal final = LETHE__V1__ASK_FINAL__INIT;
@@ -416,7 +416,7 @@ static result score_admitted(request *q, Lethe__V1__ScoreRequest *m)
     state_cache_figures figures = {0};
     if (h->states) state_cache_figures_now(h->states, &figures);
     passages read = {0};
-    if (!m->closed_book) TRY(search_marked(q, m->question, m->passages, SEARCH_HYBRID, &read));
+    if (!m->closed_book) TRY(search_marked(q, m->question, m->passages, SEARCH_QUESTION, &read));
     uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max +
                     2 * strlen(m->question) + strlen(m->continuation);
     TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));

@@ -88,7 +88,9 @@ typedef struct { uint64_t documents, chunks, text_bytes; } retrieval_usage;
 MUST_USE result retrieval_usage_of(retrieval *r, id128 tenant, id128 owner, retrieval_usage *out);
 
 /* ---- search ------------------------------------------------------------------------------------ */
-typedef enum { SEARCH_HYBRID, SEARCH_DENSE, SEARCH_LEXICAL } search_mode;
+/* HYBRID ranks a second time with words of what the first ranking found: better for a topic. QUESTION is the first
+ * ranking alone, for when one passage is to hold an answer. */
+typedef enum { SEARCH_HYBRID, SEARCH_DENSE, SEARCH_LEXICAL, SEARCH_QUESTION } search_mode;
 
 typedef struct {
     id128 document, owner;

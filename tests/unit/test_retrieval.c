@@ -284,6 +284,9 @@ static void found_words_find_more(void)
     NEED(led != NULL && left != NULL);
     CHECK(led->lexical > 2 * left->lexical);
     float before = left->lexical;
+    hits = find(&h, &h.as_ada, "copper", SEARCH_QUESTION, &n);
+    led = hit_of(hits, n, near);           /* ranked once: its words lead nowhere */
+    CHECK(led == NULL || led->lexical == 0);
     put(&h, h.ada, "4", "Copper! Copper copper quokka.", 4, for_one(h.bob));
     hits = find(&h, &h.as_ada, "copper", SEARCH_HYBRID, &n);
     left = hit_of(hits, n, far);
