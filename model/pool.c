@@ -9,7 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-enum { SPIN_ROUNDS = 1000, PARTS_PER_THREAD = 4 };
+enum { SPIN_ROUNDS = 1000, PARTS_PER_THREAD = 2 };
 
 struct pool {
     uint32_t threads, started, parts;
