@@ -2,17 +2,6 @@
 
 #include <string.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ARENA_SEPARATE 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ARENA_SEPARATE 1
-#endif
-#endif
-#ifndef ARENA_SEPARATE
-#define ARENA_SEPARATE 0
-#endif
-
 enum { CHUNK_FIRST = 16 * 1024, CHUNK_LARGEST = 1024 * 1024 };
 
 typedef struct chunk {
@@ -59,7 +48,7 @@ void arena_close(arena **a)
 /* Keeps the newest, that is the largest, chunk for the next request. */
 void arena_reset(arena *a)
 {
-    chunk *kept = ARENA_SEPARATE ? NULL : a->chunks;
+    chunk *kept = ADDRESS_SANITIZED ? NULL : a->chunks;
     chunks_drop(kept != NULL ? kept->next : a->chunks);
     if (kept != NULL) {
         kept->next = NULL;
@@ -73,8 +62,8 @@ void arena_reset(arena *a)
 
 static chunk *chunk_add(arena *a, size_t exact, size_t rounded)
 {
-    size_t size = ARENA_SEPARATE ? exact : rounded;
-    if (!ARENA_SEPARATE && size < a->next_chunk) {
+    size_t size = ADDRESS_SANITIZED ? exact : rounded;
+    if (!ADDRESS_SANITIZED && size < a->next_chunk) {
         size = a->next_chunk;
         if (a->next_chunk < CHUNK_LARGEST) a->next_chunk *= 2;
     }
@@ -94,10 +83,10 @@ void *arena_alloc(arena *a, size_t size)
         return NULL;
     }
     chunk *c = a->chunks;
-    if (ARENA_SEPARATE || c == NULL || rounded > c->size - c->used)
+    if (ADDRESS_SANITIZED || c == NULL || rounded > c->size - c->used)
         c = chunk_add(a, exact, rounded);
     void *p = c->data + c->used;
-    c->used += ARENA_SEPARATE ? exact : rounded;
+    c->used += ADDRESS_SANITIZED ? exact : rounded;
     a->used += rounded;
     return p;
 }

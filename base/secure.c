@@ -62,20 +62,12 @@ void random_bytes(void *out, size_t size)
     if (size > 0) randombytes_buf(out, size);
 }
 
-#if defined(__SANITIZE_ADDRESS__)
-#define UNDER_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_ASAN 1
-#endif
-#endif
-
 void process_harden(void)
 {
     const struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) != 0)
         log_event(LOG_WARN, "harden_failed", LOG_TEXT("what", "core limit"));
-#ifndef UNDER_ASAN
+#if !ADDRESS_SANITIZED
     /* LeakSanitizer attaches to its own process, so a sanitized build stays dumpable. */
     if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
         log_event(LOG_WARN, "harden_failed", LOG_TEXT("what", "dumpable"));
@@ -85,7 +77,7 @@ void process_harden(void)
 
 void memory_lock_all(void)
 {
-#ifndef UNDER_ASAN
+#if !ADDRESS_SANITIZED
     struct rlimit limit;
     bool unlimited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
     /* Locking what comes later makes allocations fail at the limit: only without one. */

@@ -1,17 +1,8 @@
 #include "blocks.h"
 
-#include <string.h>
+#include "mutant.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define BLOCKS_SEPARATE 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define BLOCKS_SEPARATE 1
-#endif
-#endif
-#ifndef BLOCKS_SEPARATE
-#define BLOCKS_SEPARATE 0
-#endif
+#include <string.h>
 
 enum { SIZE_MIN = 16, PIECE_FIRST = 4 * 1024, PIECE_LARGEST = 256 * 1024, SHARED_MAX = 4 * 1024 };
 
@@ -21,6 +12,7 @@ struct block_piece {
     uint8_t data[];
 };
 _Static_assert(sizeof(block_piece) % 16 == 0, "blocks are aligned as memory from mem_alloc is");
+_Static_assert((int)SHARED_MAX <= (int)PIECE_FIRST, "every piece has room for a block that shares it");
 
 /* The smallest size that holds need, and its number. */
 static size_t size_of(size_t need, uint32_t *number)
@@ -35,7 +27,7 @@ static size_t size_of(size_t need, uint32_t *number)
     return size;
 }
 
-static bool separate(size_t size) { return BLOCKS_SEPARATE || size > SHARED_MAX; }
+static bool separate(size_t size) { return ADDRESS_SANITIZED || size > SHARED_MAX; }
 
 static block_piece *piece_add(blocks *b, size_t size)
 {
@@ -64,7 +56,7 @@ static void *block_cut(blocks *b, size_t size)
     if (p == NULL || p->size - p->used < size) {
         size_t grown = b->bytes < PIECE_FIRST ? PIECE_FIRST : b->bytes;
         if (grown > PIECE_LARGEST) grown = PIECE_LARGEST;
-        p = b->cut = piece_add(b, grown < size ? size : grown / SIZE_MIN * SIZE_MIN);
+        p = b->cut = piece_add(b, grown / SIZE_MIN * SIZE_MIN);
     }
     void *at = p->data + p->used;
     p->used += size;
@@ -97,7 +89,7 @@ void block_free(blocks *b, void *p, size_t size)
         piece_remove(b, (block_piece *)((uint8_t *)p - offsetof(block_piece, data)));
         return;
     }
-    mem_wipe(p, size);
+    if (!MUTANT(block_unwiped)) mem_wipe(p, size);
     memcpy(p, &b->unused[number], sizeof p);
     b->unused[number] = p;
 }

@@ -448,6 +448,8 @@ static void *worker(void *arg)
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
+static size_t logits_count(const scheduler *s) { return (1 + (size_t)s->limits.batch_max) * s->vocab_size; }
+
 result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
 {
     ASSERT(limits->batch_max >= 1 && limits->batch_max <= SCHEDULER_BATCH_MAX);
@@ -458,13 +460,17 @@ result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
     s->limits = *limits;
     for (int i = 0; i < LINES; i++) s->served[i] = 1;
     s->vocab_size = model_describe(m)->vocab_size;
-    s->logits = mem_alloc_array((1 + (size_t)limits->batch_max) * s->vocab_size, sizeof(float));
+    *out = NULL;
+    result r = model_logits_open(&s->logits, m, logits_count(s));
+    if (!is_ok(r)) {
+        mem_free(s);
+        return r;
+    }
     pthread_mutex_init(&s->lock, NULL);
     cond_init_monotonic(&s->work);
     if (pthread_create(&s->thread, NULL, worker, s) != 0) {
-        mem_free(s->logits);
+        model_logits_close(m, &s->logits, logits_count(s));
         mem_free(s);
-        *out = NULL;
         return fail(E_UNAVAILABLE, "cannot start the engine's thread");
     }
     *out = s;
@@ -483,8 +489,7 @@ void scheduler_close(scheduler **s_)
     pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
-    mem_wipe(s->logits, (1 + (size_t)s->limits.batch_max) * s->vocab_size * sizeof(float));
-    mem_free(s->logits);
+    model_logits_close(s->engine, &s->logits, logits_count(s));
     mem_free(s);
     *s_ = NULL;
 }

@@ -18,7 +18,7 @@ GUARDS = {
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
     "filter_after_search": "retrieval", "feedback_counts_all": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "erase_keeps_statistics": "lexical",
-    "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "precisions_mixed": "model", "state_cache_shared": "session", "shares_are_common": "scheduler", "turns_forgotten": "scheduler", "scores_unlabelled": "session", "report_not_in_log": "audit",
+    "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "block_unwiped": "blocks", "precisions_mixed": "model", "state_cache_shared": "session", "shares_are_common": "scheduler", "turns_forgotten": "scheduler", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "span_mid_word": "constraint", "constraint_off": "session", "span_of_chunk": "session", "spans_unlabelled": "session",
     "not_found_differs": "session", "contradiction_hidden": "grounded", "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
     "token_key_readable": "holder", "token_keeps_key": "holder",

@@ -97,7 +97,7 @@ def main():
         import tokenizers  # noqa: F401
         import torch
     except ImportError as e:
-        print(f"ok 1 - the training tools # SKIP no module {e.name}\n1..1")
+        print(f"1..0 # SKIP no module {e.name}")
         return 0
     sys.path.insert(0, TRAIN)
     import generator_model

@@ -50,6 +50,18 @@ const char *error_code_name(error_code code);           /* "NOT_FOUND" ... */
 #define ASSERT(cond) ((cond) ? (void)0 : assert_failed(#cond, __FILE__, __LINE__))
 _Noreturn void assert_failed(const char *cond, const char *file, int line);
 
+/* Under AddressSanitizer what is cut from large pieces elsewhere is allocated one by one, so that it is seen. */
+#if defined(__SANITIZE_ADDRESS__)
+#define ADDRESS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ADDRESS_SANITIZED 1
+#endif
+#endif
+#ifndef ADDRESS_SANITIZED
+#define ADDRESS_SANITIZED 0
+#endif
+
 /* ---- memory ---------------------------------------------------------------------------------
  * malloc is used in base/ only. These abort when the machine has no memory left. */
 void *mem_alloc(size_t size);                            /* zeroed; size 0 gives a unique pointer */
