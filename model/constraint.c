@@ -75,7 +75,7 @@ static range narrow(const vocabulary *v, range r, uint8_t b)
 }
 
 /* ---- the passages and where spans begin and end in them ------------------------------------------------ */
-enum { MAY_BEGIN = 1, MAY_END = 2, LAST = 4 };           /* LAST: behind a passage's last byte */
+enum { MAY_BEGIN = CONSTRAINT_BEGINS, MAY_END = CONSTRAINT_ENDS, LAST = 4 };   /* LAST: behind a passage's last byte */
 enum { SEPARATOR_SIZE = sizeof CONSTRAINT_SEPARATOR - 1 };
 static const uint8_t SEPARATOR[] = CONSTRAINT_SEPARATOR;
 
@@ -116,34 +116,43 @@ static bool is_inside(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
     return (is_digit(b) && is_point(c) && is_digit(d)) || (is_digit(a) && is_point(b) && is_digit(c));
 }
 
-/* Places of the passage at `base` where spans may begin and end; it ends before its trailing white space. */
-static void flags_set(constraint *c, size_t base, bytes passage)
+void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word)
 {
     uint32_t before[2] = {0, 0}, here = 0, soonest = UINT32_MAX;
     size_t at = 0, next = 0;
+    memset(flags, 0, passage.size + 1);
+    memset(word, 0, (passage.size + 1) * sizeof *word);
     if (passage.size > 0) here = utf8_next(passage, &next);
     for (;;) {
         size_t beyond = next;
         bool ends = at == passage.size;
         uint32_t after = next < passage.size ? utf8_next(passage, &beyond) : 0;
         if (!is_inside(before[0], before[1], here, after)) {
-            if (!ends && !unicode_is_space(here)) c->flags[base + at] |= MAY_BEGIN;
-            if (at > 0 && !unicode_is_space(before[1])) c->flags[base + at] |= MAY_END;
+            if (!ends && !unicode_is_space(here)) flags[at] |= MAY_BEGIN;
+            if (at > 0 && !unicode_is_space(before[1])) flags[at] |= MAY_END;
         }
         if (ends) break;
-        c->word[base + at] = unicode_is_word(here) ? (uint32_t)(base + next) : 0;
+        word[at] = unicode_is_word(here) ? (uint32_t)next : 0;
         before[0] = before[1];
         before[1] = here;
         here = after;
         at = next;
         next = beyond;
     }
-    c->flags[base + passage.size] |= LAST;
     for (size_t i = passage.size + 1; i-- > 0;) {        /* where no word follows nothing may begin */
-        if (i < passage.size && c->word[base + i] != 0) soonest = c->word[base + i];
-        c->word[base + i] = soonest;
-        if (soonest == UINT32_MAX) c->flags[base + i] &= (uint8_t)~MAY_BEGIN;
+        if (i < passage.size && word[i] != 0) soonest = word[i];
+        word[i] = soonest;
+        if (soonest == UINT32_MAX) flags[i] &= (uint8_t)~MAY_BEGIN;
     }
+}
+
+/* Those of the passage at `base`, which ends before its trailing white space. */
+static void flags_set(constraint *c, size_t base, bytes passage)
+{
+    constraint_edges(passage, c->flags + base, c->word + base);
+    c->flags[base + passage.size] |= LAST;
+    for (size_t i = 0; i <= passage.size; i++)
+        if (c->word[base + i] != UINT32_MAX) c->word[base + i] += (uint32_t)base;
 }
 
 /* Without its trailing white space. */

@@ -303,6 +303,8 @@ static result answer_generative(request *q, const Lethe__V1__AskRequest *m, cons
         .stop = (const char *const *)m->stop,
         .stop_count = m->n_stop,
         .free_text = m->free_text,
+        .stores = h->stores,
+        .scope = &q->scope,
         .not_found_percent = h->settings.not_found_percent,
         .emit = emit_piece,
         .emit_ctx = q,

@@ -1,5 +1,6 @@
 #include "extractive.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -158,22 +159,21 @@ static float kind_score(kind wanted, const contents *c)
     return 0;
 }
 
-result extractive_read(const extractive_input *in, arena *mem, extractive_pick *out)
+static int better_first(const void *a_, const void *b_)
 {
-    memset(out, 0, sizeof *out);
-    sentence *all = arena_alloc_array(mem, SENTENCES_MAX, sizeof *all);
-    bytes *texts = arena_alloc_array(mem, 2 * SENTENCES_MAX, sizeof *texts);
-    float *overlap = arena_alloc_array(mem, 2 * SENTENCES_MAX, sizeof *overlap);
-    if (!all || !texts || !overlap) return arena_check(mem);
-    size_t n = 0;
-    for (size_t i = 0; i < in->count; i++) sentences_add(in, i, all, &n);
-    for (size_t i = 0; i < n; i++) {
-        texts[i] = all[i].text;
-        texts[n + i] = all[i].window;
-    }
-    TRY(in->overlap(in->ctx, texts, 2 * n, overlap));
+    const extractive_pick *a = a_, *b = b_;
+    if (a->score != b->score) return a->score > b->score ? -1 : 1;
+    if (a->passage != b->passage) return a->passage < b->passage ? -1 : 1;
+    return a->start < b->start ? -1 : a->start > b->start;
+}
+
+/* n sentences, their overlap and then that of their windows -> those that have something of the question. */
+static size_t sentences_score(const extractive_input *in, const sentence *all, size_t n, const float *overlap,
+                              extractive_pick *out)
+{
     kind wanted = kind_of(in->question);
     bytes question = bytes_str(in->question);
+    size_t count = 0;
     for (size_t i = 0; i < n; i++) {
         if (overlap[i] <= 0 && overlap[n + i] <= 0) continue;
         contents c = contents_of(in->question, all[i].text);
@@ -182,9 +182,27 @@ result extractive_read(const extractive_input *in, arena *mem, extractive_pick *
                       WEIGHT_PASSAGE * in->ranks[all[i].passage] + WEIGHT_KIND * kind_score(wanted, &c);
         if (!is_sentence(all[i].text)) score *= 0.6f;
         if (c.fresh < 2 && !(wanted != KIND_ANY && kind_score(wanted, &c) > 0)) score *= 0.4f;
-        if (out->found && score <= out->score) continue;
-        *out = (extractive_pick){true, all[i].passage, all[i].start,
-                                 all[i].start + all[i].text.size, score};
+        out[count++] = (extractive_pick){all[i].passage, all[i].start, all[i].start + all[i].text.size, score};
     }
+    return count;
+}
+
+result extractive_rank(const extractive_input *in, arena *mem, extractive_pick **out, size_t *count)
+{
+    *count = 0;
+    sentence *all = arena_alloc_array(mem, SENTENCES_MAX, sizeof *all);
+    bytes *texts = arena_alloc_array(mem, 2 * SENTENCES_MAX, sizeof *texts);
+    float *overlap = arena_alloc_array(mem, 2 * SENTENCES_MAX, sizeof *overlap);
+    *out = arena_alloc_array(mem, SENTENCES_MAX, sizeof **out);
+    if (!all || !texts || !overlap || !*out) return arena_check(mem);
+    size_t n = 0;
+    for (size_t i = 0; i < in->count; i++) sentences_add(in, i, all, &n);
+    for (size_t i = 0; i < n; i++) {
+        texts[i] = all[i].text;
+        texts[n + i] = all[i].window;
+    }
+    TRY(in->overlap(in->ctx, texts, 2 * n, overlap));
+    *count = sentences_score(in, all, n, overlap, *out);
+    qsort(*out, *count, sizeof **out, better_first);
     return OK;
 }

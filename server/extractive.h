@@ -1,5 +1,5 @@
-/* extractive: the reader for when there is no generator. Picks the sentence of the passages that best
- * supports an answer. Label-blind: session.c gives it bytes and labels what it picks.
+/* extractive: ranks the sentences of the passages by how well they support an answer. Without a generator the best is the
+ * answer; a generator may be made to read the best alone. Label-blind: session.c gives it bytes and labels what it picks.
  *
  * A sentence's score adds up: the share of the question's information (IDF) that its own words carry;
  * the same for it with the two sentences before it, for a subject is often named once; its likeness to the
@@ -24,12 +24,12 @@ typedef struct {
 } extractive_input;
 
 typedef struct {
-    bool found;                            /* false: no word of the question occurs anywhere */
     size_t passage, start, end;            /* byte span in that passage, white space trimmed */
     float score;
 } extractive_pick;
 
-/* Deterministic; ties go to the first. */
-MUST_USE result extractive_read(const extractive_input *input, arena *mem, extractive_pick *out);
+/* Those that share a word with the question, best first, in the arena; ties go to the first. Deterministic. Of all passages'
+ * sentences the first 512 are looked at. */
+MUST_USE result extractive_rank(const extractive_input *input, arena *mem, extractive_pick **out, size_t *count);
 
 #endif

@@ -242,15 +242,15 @@ static void confidence_set(const grounded_reading *all, size_t count, grounded_a
     out->confidence = whole > 0 ? agreeing / whole : 0;
 }
 
-static void choose(const grounded_input *in, grounded_reading *all, size_t count, grounded_answer *out)
+void grounded_choose(grounded_reading *all, size_t count, uint32_t not_found_percent, grounded_answer *out)
 {
     const grounded_reading *best = NULL;
+    out->readings = all + 1;
     for (size_t i = 0; i < count; i++)
         if (all[i].span_count > 0 && (best == NULL || score_of(&all[i]) > score_of(best))) best = &all[i];
     if (best == NULL) return;
     out->answer = *best;
-    out->found = in->not_found_percent == 0 ||
-                 out->nothing <= best->likelihood - log((double)in->not_found_percent / 100);
+    out->found = not_found_percent == 0 || out->nothing <= best->likelihood - log((double)not_found_percent / 100);
     for (size_t i = 1; i < count; i++) {
         all[i].agrees = all[i].span_count > 0 && agree(all[i].text, best->text);
         all[i].contradicts = all[i].span_count > 0 && !all[i].agrees && !MUTANT(contradiction_hidden) &&
@@ -277,7 +277,6 @@ result grounded_read(const grounded_input *in, arena *a, grounded_answer *out)
     buf_free(&state);
     TRY(r);
     if (in->count == 1) all[1] = all[0];
-    choose(in, all, in->count + 1, out);
-    out->readings = all + 1;
+    grounded_choose(all, in->count + 1, in->not_found_percent, out);
     return OK;
 }

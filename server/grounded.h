@@ -55,6 +55,10 @@ typedef struct {
     double confidence;                 /* 0..1 */
 } grounded_answer;
 
+/* Chooses the answer among what was read, and fills in all of out but `nothing`, which is given. all: the answer from all
+ * passages (no span: there is none such), then each passage's own. */
+void grounded_choose(grounded_reading *all, size_t count, uint32_t not_found_percent, grounded_answer *out);
+
 /* Deterministic; the same bits whoever else is being served. */
 MUST_USE result grounded_read(const grounded_input *in, arena *a, grounded_answer *out);
 

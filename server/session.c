@@ -4,6 +4,7 @@
 
 #include "extractive.h"
 #include "grounded.h"
+#include "marks.h"
 #include "prompt.h"
 
 #include "mutant.h"
@@ -171,6 +172,31 @@ static result read_prompt(const reading *g, seat *place, const prompt *p, float 
     return read_tokens(place, p->tokens + done, p->count - done, logits);
 }
 
+/* ---- sentences, best first --------------------------------------------------------------------------- */
+typedef struct { retrieval *r; const retrieval_scope *scope; const char *question; } looking;
+
+static result look_overlap(void *ctx, const bytes *texts, size_t count, float *out)
+{
+    const looking *l = ctx;
+    return retrieval_overlap(l->r, l->scope, l->question, texts, count, out);
+}
+
+static float look_similarity(void *ctx, bytes a, bytes b)
+{
+    return retrieval_similarity(((const looking *)ctx)->r, a, b);
+}
+
+static result sentences_rank(looking *of, const bytes *passages, const retrieval_hit *hits, size_t count, arena *a,
+                             extractive_pick **out, size_t *out_count)
+{
+    float *ranks = arena_alloc_array(a, count + 1, sizeof *ranks);
+    if (ranks == NULL) return arena_check(a);
+    for (size_t i = 0; i < count; i++) ranks[i] = hits[i].score;
+    const extractive_input input = {of->question, passages, ranks, count, text_sentences, look_overlap,
+                                    look_similarity, of};
+    return extractive_rank(&input, a, out, out_count);
+}
+
 /* ---- writing the answer ------------------------------------------------------------------------------ */
 static result write_answer(const reading *g, seat *place, float *logits, outlet *o,
                            session_answer *out)
@@ -201,23 +227,30 @@ static result write_answer(const reading *g, seat *place, float *logits, outlet 
 typedef struct { ifc_label *label; prompt prompt; seat *place; float *logits; bytes *passages; } started;
 
 /* Whatever it returns, the place is the caller's to close. */
-static result read_start(const reading *g, arena *a, started *out)
+static result place_take(const reading *g, arena *a, started *out)
 {
     const session_request *request = g->request;
     memset(out, 0, sizeof *out);
     ASSERT(request->hit_count <= SEARCH_K_MAX);
     out->label = arena_alloc(a, sizeof *out->label);
     out->passages = arena_alloc_array(a, request->hit_count + 1, sizeof *out->passages);
-    out->logits = arena_alloc_array(a, model_describe(g->engine)->vocab_size, sizeof *out->logits);
-    if (out->label == NULL || out->passages == NULL || out->logits == NULL) return arena_check(a);
+    if (out->label == NULL || out->passages == NULL) return arena_check(a);
     TRY(session_label(request->hits, request->hit_count, out->label));
     for (size_t i = 0; i < request->hit_count; i++)
         out->passages[i] = ifc_labeled_compute(request->hits[i].text);
+    return seat_open(&out->place, g->steps, request->context->principal, context_alive, (void *)request->context);
+}
+
+static result read_start(const reading *g, arena *a, started *out)
+{
+    const session_request *request = g->request;
+    TRY(place_take(g, a, out));
+    out->logits = arena_alloc_array(a, model_describe(g->engine)->vocab_size, sizeof *out->logits);
+    if (out->logits == NULL) return arena_check(a);
     const prompt_options options = {request->question_first, request->repeats,
                                     request->context_tokens_max};
     TRY(prompt_build(model_tokenizer(g->engine), out->passages, request->hit_count,
                      bytes_str(request->question), &options, a, &out->prompt));
-    TRY(seat_open(&out->place, g->steps, request->context->principal, context_alive, (void *)request->context));
     return read_prompt(g, out->place, &out->prompt, out->logits);
 }
 
@@ -265,6 +298,19 @@ static result grounding_label(const session_request *q, const grounded_answer *g
     return r;
 }
 
+/* count: passages of which something was read. */
+static result grounded_send(const reading *g, const started *begun, const grounded_answer *got, size_t count, arena *a,
+                            session_answer *out)
+{
+    const session_request *q = g->request;
+    TRY(grounding_label(q, got, count, begun->label, a, &out->grounding));
+    out->end_reason = !got->found ? "none" : got->answer.stopped ? "stop" : "length";
+    out->output_tokens = got->found ? got->answer.tokens : 0;
+    bytes nothing = bytes_str(MUTANT(not_found_differs) ? "the passages do not say" : SESSION_NOT_FOUND);
+    out->answer = ifc_labeled_make(a, begun->label, got->found ? got->answer.text : nothing);
+    return out->answer ? q->emit(q->emit_ctx, out->answer) : arena_check(a);
+}
+
 static result write_grounded(const reading *g, const started *begun, arena *a, session_answer *out)
 {
     const session_request *q = g->request;
@@ -275,12 +321,7 @@ static result write_grounded(const reading *g, const started *begun, arena *a, s
         .not_found_percent = q->not_found_percent, .alive = context_alive, .alive_ctx = (void *)q->context};
     grounded_answer got;
     TRY(grounded_read(&in, a, &got));
-    TRY(grounding_label(q, &got, in.count, begun->label, a, &out->grounding));
-    out->end_reason = !got.found ? "none" : got.answer.stopped ? "stop" : "length";
-    out->output_tokens = got.found ? got.answer.tokens : 0;
-    bytes nothing = bytes_str(MUTANT(not_found_differs) ? "the passages do not say" : SESSION_NOT_FOUND);
-    out->answer = ifc_labeled_make(a, begun->label, got.found ? got.answer.text : nothing);
-    return out->answer ? q->emit(q->emit_ctx, out->answer) : arena_check(a);
+    return grounded_send(g, begun, &got, in.count, a, out);
 }
 
 static result write_free(const reading *g, const started *begun, arena *a, session_answer *out)
@@ -298,15 +339,46 @@ static result write_free(const reading *g, const started *begun, arena *a, sessi
     return r;
 }
 
+/* The model marks a span of what it reads. */
+static result mark_grounded(const reading *g, const started *begun, arena *a, session_answer *out)
+{
+    const session_request *q = g->request;
+    extractive_pick *sentences;
+    size_t sentence_count;
+    looking of = {q->stores, q->scope, q->question};
+    TRY(sentences_rank(&of, begun->passages, q->hits, q->hit_count, a, &sentences, &sentence_count));
+    const marks_input in = {
+        .engine = g->engine, .place = begun->place, .question = q->question,
+        .passages = begun->passages, .count = q->hit_count, .sentences = sentences, .sentence_count = sentence_count,
+        .repeats = q->repeats, .tokens_max = q->tokens_max, .context_tokens_max = q->context_tokens_max,
+        .stop = q->stop, .stop_count = q->stop_count, .not_found_percent = q->not_found_percent};
+    grounded_answer got;
+    TRY(marks_read(&in, a, &got, &out->input_tokens));
+    return grounded_send(g, begun, &got, in.count, a, out);
+}
+
+static result generate_marked(const reading *g, arena *a, session_answer *out)
+{
+    started begun;
+    result r = place_take(g, a, &begun);
+    if (is_ok(r)) r = mark_grounded(g, &begun, a, out);
+    seat_close(&begun.place);
+    return r;
+}
+
 result session_generate(const model *m, scheduler *s, state_cache *cache, keytree *keys,
                         const session_request *request, arena *a, session_answer *out)
 {
     const reading g = {m, s, cache, keys, request};
     started begun;
     memset(out, 0, sizeof *out);
+    const model_marks *marks = model_marks_of(m);
+    const bool free_text = request->free_text || MUTANT(constraint_off);
+    if (free_text && marks && !marks->writes)
+        return fail(E_PRECONDITION, "this server's model marks answers in the documents; it does not write free text");
+    if (marks && !free_text) return generate_marked(&g, a, out);
     result r = read_start(&g, a, &begun);
     out->input_tokens = begun.prompt.count;
-    bool free_text = request->free_text || MUTANT(constraint_off);
     if (is_ok(r)) r = free_text ? write_free(&g, &begun, a, out) : write_grounded(&g, &begun, a, out);
     seat_close(&begun.place);
     return r;
@@ -372,47 +444,29 @@ result session_score(const model *m, scheduler *s, state_cache *cache, keytree *
 }
 
 /* ---- the extractive reader --------------------------------------------------------------------------- */
-typedef struct { retrieval *r; const retrieval_scope *scope; const char *question; } looking;
-
-static result look_overlap(void *ctx, const bytes *texts, size_t count, float *out)
-{
-    const looking *l = ctx;
-    return retrieval_overlap(l->r, l->scope, l->question, texts, count, out);
-}
-
-static float look_similarity(void *ctx, bytes a, bytes b)
-{
-    return retrieval_similarity(((const looking *)ctx)->r, a, b);
-}
-
 result session_extract(retrieval *r, const retrieval_scope *scope, const char *question,
                        const retrieval_hit *hits, size_t count, arena *a, session_extract_answer *out)
 {
     memset(out, 0, sizeof *out);
     ifc_label *label = arena_alloc(a, sizeof *label);
     bytes *passages = arena_alloc_array(a, count + 1, sizeof *passages);
-    float *ranks = arena_alloc_array(a, count + 1, sizeof *ranks);
-    if (!label || !passages || !ranks) return arena_check(a);
+    if (!label || !passages) return arena_check(a);
     TRY(session_label(hits, count, label));
-    for (size_t i = 0; i < count; i++) {
-        passages[i] = ifc_labeled_compute(hits[i].text);
-        ranks[i] = hits[i].score;
-    }
-    looking ctx = {r, scope, question};
-    const extractive_input input = {question, passages, ranks, count, text_sentences, look_overlap,
-                                    look_similarity, &ctx};
-    extractive_pick pick;
-    TRY(extractive_read(&input, a, &pick));
-    if (!pick.found) {
+    for (size_t i = 0; i < count; i++) passages[i] = ifc_labeled_compute(hits[i].text);
+    looking of = {r, scope, question};
+    extractive_pick *ranked;
+    size_t found;
+    TRY(sentences_rank(&of, passages, hits, count, a, &ranked, &found));
+    if (found == 0) {
         out->answer = ifc_labeled_make(a, label, bytes_str(SESSION_NOT_FOUND));
         return out->answer ? OK : arena_check(a);
     }
+    const extractive_pick *best = &ranked[0];
     out->supported = true;
-    out->hit = pick.passage;
-    out->start = hits[pick.passage].start + pick.start;
-    out->end = hits[pick.passage].start + pick.end;
-    out->score = pick.score;
-    out->answer = ifc_labeled_make(a, label, bytes_of(passages[pick.passage].data + pick.start,
-                                                      pick.end - pick.start));
+    out->hit = best->passage;
+    out->start = hits[best->passage].start + best->start;
+    out->end = hits[best->passage].start + best->end;
+    out->score = best->score;
+    out->answer = ifc_labeled_make(a, label, bytes_of(passages[best->passage].data + best->start, best->end - best->start));
     return out->answer ? OK : arena_check(a);
 }

@@ -57,6 +57,8 @@ typedef struct {
     const char *const *stop;               /* end the answer before the first of these */
     size_t stop_count;
     bool free_text;                        /* not grounded: whatever the generator writes */
+    retrieval *stores;                     /* a model that marks answers reads the best sentences by what these say */
+    const retrieval_scope *scope;
     uint32_t not_found_percent;            /* as in grounded.h */
     /* Called with each piece of the answer, labelled; whole characters only. */
     result (*emit)(void *ctx, const ifc_labeled *piece);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains the bundled generator, on a GPU or a CPU, in slices that resume.
 
-    generator.py --pack DIR --run DIR --plan NAME [--minutes N] [--vectors EMBEDDER_DIR] [--export DIR]
+    generator.py --pack DIR --run DIR --plan NAME [--minutes N] [--export DIR]
 
 DIR of --pack is generator_data.py's. DIR of --run keeps checkpoint.pt and log.txt; the same command goes on
 where the last slice stopped, until the plan's tokens are read. --export writes the model at the end of the
@@ -39,12 +39,16 @@ PLANS = {
     # Text alone: what precisions cost is measured on it.
     "text": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
              "fall": 0.5, "served": {}, "stages": [{"name": "text", "tokens": 5_000_000, "length": 256}]},
-    "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
-            "fall": 0.4, "spoken": 0.3, "served": {"repeats": 1, "sentences_tokens": 80},
+    "cpu": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 6144, "rate": 0.006,
+            "fall": 0.5, "served": {"repeats": 2, "sentences_tokens": 80},
             "stages": [
-                {"name": "short", "tokens": 4_400_000, "context": (16, 80), "repeats": 0.0, "none": 0.1},
-                {"name": "narrow", "tokens": 8_900_000, "context": (30, 90), "repeats": 0.0, "narrow": 1.0,
-                 "passages": 5, "several": 0.4, "none": 0.1}]},
+                {"name": "narrow", "tokens": 5_000_000, "context": (30, 90), "repeats": 1.0, "narrow": 1.0,
+                 "passages": 5, "several": 0.4, "none": 0.1, "spoken": False}]},
+    "deep": {"shape": {"width": 256, "layers": 6, "state": 16, "taps": 4}, "batch_tokens": 6144, "rate": 0.006,
+            "fall": 0.5, "served": {"repeats": 2, "sentences_tokens": 80},
+            "stages": [
+                {"name": "narrow", "tokens": 5_000_000, "context": (30, 90), "repeats": 1.0, "narrow": 1.0,
+                 "passages": 5, "several": 0.4, "none": 0.1, "spoken": False}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
             "fall": 0.4, "served": {"repeats": 2}, "stages": [
                 {"name": "text", "tokens": 110_000_000, "length": 1024},
@@ -93,6 +97,7 @@ def optimisers(model):
 
 
 ADAM_SHARE = 0.3              # of the plan's rate
+ALONE_SHARE = 0.3             # of the loss of the first reading by itself: it has to serve alone, too
 
 
 def rate_at(plan, tokens, step):
@@ -103,56 +108,52 @@ def rate_at(plan, tokens, step):
 
 # ---- loss --------------------------------------------------------------------------------------
 
-def marks_loss(model, hidden, marks):
-    """marks (M,5): row, begin, end, start, stop. Mean of both ends' cross-entropy over the reading."""
+def marks_loss(model, hidden, marks, other):
+    """marks (M,5): row, begin, end, start, stop; other (M,T). Cross-entropy over the reading's places, the mean of both ends;
+    of both readings added, and a share of the first alone."""
     rows = model.embeddings[[batch.START, batch.STOP, batch.NONE]]
     scores = F.linear(hidden, rows.to(hidden.dtype)).float()[marks[:, 0]]
-    place = torch.arange(hidden.shape[1], device=hidden.device)
+    second = scores.gather(1, other.clamp(min=0)[:, :, None].expand(-1, -1, 3)) * (other >= 0)[:, :, None]
+    twice = (other >= 0).any(1)
+    loss = ends_loss(scores + second, marks).mean()
+    if twice.any():
+        loss = loss + ALONE_SHARE * (ends_loss(scores, marks) * twice).mean()
+    return loss
+
+
+def ends_loss(scores, marks):
+    """-> (M,)"""
+    place = torch.arange(scores.shape[1], device=scores.device)
     inside = (place >= marks[:, 1:2]) & (place < marks[:, 2:3] - 1)
     last = place == marks[:, 2:3] - 1
     total = 0
     for end in (0, 1):
         s = torch.where(last, scores[:, :, 2], scores[:, :, end].masked_fill(~inside, -1e9))
-        total = total + F.cross_entropy(s, marks[:, 3 + end])
+        total = total + F.cross_entropy(s, marks[:, 3 + end], reduction="none")
     return total / 2
 
 
-def losses(model, kind, ids, weights, marks, device):
+def losses(model, kind, ids, weights, marks, other, device):
     """-> means over the targets and over the marks (0 where there are none)"""
     with torch.autocast(device, torch.bfloat16):
         hidden = model(ids, kind)
         # An answer's tokens are few: only their hidden states meet the vocabulary.
         at = weights[:, :-1] > 0
-        logits = model.logits(hidden[:, :-1][at])
-    spoken = F.cross_entropy(logits.float(), ids[:, 1:][at])
-    return spoken, marks_loss(model, hidden, marks) if len(marks) else 0 * spoken
+        spoken = hidden.sum() * 0
+        if at.any():
+            spoken = F.cross_entropy(model.logits(hidden[:, :-1][at]).float(), ids[:, 1:][at])
+    return spoken, marks_loss(model, hidden, marks, other) if len(marks) else 0 * spoken
 
 
 # ---- run ---------------------------------------------------------------------------------------
 
-def initial_vectors(model, folder, tokenizer_json):
-    """Embeddings from the static embedder's: a token's text, cut into its pieces. Tokens without any stay random.
-    Needs tokenizers."""
-    from tokenizers import Tokenizer
-    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
-        size = int.from_bytes(f.read(8), "little")
-        shape = json.loads(f.read(size))["embeddings"]["shape"]
-        table = np.frombuffer(f.read(), np.int8).reshape(shape).astype(np.float32)
-    pieces = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-    own = Tokenizer.from_file(tokenizer_json)
-    width = min(model.shape["width"], shape[1])
-    table = table[:, :width] / np.linalg.norm(table[:, :width], axis=1, keepdims=True).clip(1e-6)
-    found = 0
-    for number in range(batch.SEEN + 1, model.shape["vocabulary"]):
-        ids = [i for i in pieces.encode(own.decode([number]), add_special_tokens=False).ids if i > 1]
-        if ids:
-            # A part of noise keeps tokens apart that are the same word to the embedder ("The", " the").
-            vector = torch.from_numpy(table[ids].mean(0))
-            noise = F.normalize(torch.randn(model.shape["width"]), dim=0) * 0.5
-            noise[:width] += F.normalize(vector, dim=0)
-            model.embeddings.data[number] = F.normalize(noise, dim=0)
-            found += 1
-    return found
+def initial_vectors(model, vectors):
+    """Embeddings that start from the pack's; the special tokens stay random."""
+    width = min(model.shape["width"], vectors.shape[1])
+    with torch.no_grad():
+        rows = torch.from_numpy(vectors[:, :width].astype(np.float32))
+        model.embeddings[batch.SEEN + 1:, :width] = rows[batch.SEEN + 1:]
+        model.embeddings.copy_(F.normalize(model.embeddings))
 
 
 def now_text():
@@ -175,9 +176,7 @@ class Run:
         os.makedirs(args.run, exist_ok=True)
         self.checkpoint = os.path.join(args.run, "checkpoint.pt")
         self.log = open(os.path.join(args.run, "log.txt"), "a", encoding="utf-8")
-        if not os.path.exists(self.checkpoint) and args.vectors:
-            count = initial_vectors(self.model, args.vectors, os.path.join(args.pack, "tokenizer.json"))
-            self.say(f"{count} tokens begin with the embedder's vectors")
+        initial_vectors(self.model, self.pack.all["vectors"])
         self.model.to(self.device)
         self.optimisers = optimisers(self.model)
         if os.path.exists(self.checkpoint):
@@ -221,20 +220,20 @@ class Run:
                 self.stage, self.block, self.stage_tokens = self.stage + 1, 0, 0
 
     def learn(self, made):
-        ids, weights, marks = (torch.from_numpy(a).to(self.device) for a in made)
+        given = [torch.from_numpy(a).to(self.device) for a in made]
         rate = rate_at(self.plan, self.tokens, self.step)
         for optimiser, share in zip(self.optimisers, (1, ADAM_SHARE)):
             for group in optimiser.param_groups:
                 group["lr"] = rate * share
             optimiser.zero_grad(set_to_none=True)
-        parts = losses(self.model, self.kind, ids, weights, marks, self.device)
+        parts = losses(self.model, self.kind, *given, self.device)
         (parts[0] * self.plan.get("spoken", 1.0) + parts[1]).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser in self.optimisers:
             optimiser.step()
         self.step += 1
-        self.tokens += ids.numel()
-        self.stage_tokens += ids.numel()
+        self.tokens += given[0].numel()
+        self.stage_tokens += given[0].numel()
         return [float(p.detach()) for p in parts]
 
     def go(self):
@@ -282,7 +281,6 @@ def main():
     parser.add_argument("--steps", type=int, default=1 << 60, help="as --minutes, counted")
     parser.add_argument("--export", help="folder to write the model to")
     parser.add_argument("--half", action="store_true", help="export bfloat16 matrices")
-    parser.add_argument("--vectors", help="the embedder's folder, to start the embeddings from")
     parser.add_argument("--scan", choices=("plain", "chunked", "native", "triton"))
     parser.add_argument("--cpu", action="store_true", help="although there is a GPU")
     parser.add_argument("--block", type=int, default=2048, help="questions that are put into batches together")

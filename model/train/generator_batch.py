@@ -1,14 +1,17 @@
 """Batches for the generator, from generator_data.py's pack. Numpy alone; the same seed, the same batches.
 
-A question's example is the prompt that the server builds (server/prompt.c), the answer and END behind it:
+A question's example is the prompt that the server builds, the answer and END behind it:
 
-    question first:   "Question: " Q gap, then repeats times (each passage, gap), "Question: " Q "\\nAnswer:" A END
+    question first:   "Question: " Q gap, then (each passage, gap), read twice backward as well and a gap,
+                      then where an answer is written "Question: " Q "\\nAnswer:" A END
     passages first:   repeats times (each passage, gap), then for each of up to `packed` questions of one
                       passage "Question: " Q "\\nAnswer:" A END; the passages are read once for all of them
 
-A is NONE where the passages do not say. With the question first, each reading of the passages is also
-marked: the logit of START behind a token says that the answer starts with it, that of STOP that it ends
-with it, that of NONE behind the last gap that it is not there. A softmax over the reading, no token is spent.
+A is NONE where the passages do not say. With the question first, the reading is also marked: the logit of START
+behind a token says that the answer starts with it, that of STOP that it ends with it, that of NONE behind the last
+gap that it is not there; read twice, a token's logits of both readings are added. A softmax over the places, no token is
+spent. Backward (the words from last to first) since a token's state knows what stands before it alone: what comes behind
+it, the second reading has read.
 With "seen", SEEN stands in front of each token of such a reading whose stem the question has: a small model does not
 learn to look words up in the time there is. Passages that are read before the question have none.
 """
@@ -20,9 +23,10 @@ import numpy as np
 END, PADDING, NONE, START, STOP, SEEN = range(6)
 
 # How examples vary. context: tokens of one reading, drawn in between; passages: at most so many are read (or chosen
-# from); several: how often more than one; narrow: how often the best sentences instead of passages.
+# from); several: how often more than one; narrow: how often the best sentences instead of passages;
+# spoken: the answer is written as well.
 MIXTURE = {"context": (32, 128), "passages": 1, "several": 0.3, "none": 0.2, "repeats": 0.5, "first": 1.0,
-           "packed": 4, "invented": 0.5, "seen": True, "narrow": 0.0}
+           "packed": 4, "invented": 0.5, "seen": True, "narrow": 0.0, "spoken": True}
 
 
 class Pack:
@@ -181,22 +185,33 @@ def joined(pack, question, parts, place):
 
 
 def example(pack, question, mixture, random):
-    """-> ids, weights of the target behind each token (0: none), marks [(begin, end, start, stop)]: a reading's
-    tokens [begin, end), the places of the answer's first and last token or end - 1 twice."""
+    """-> ids, weights of the target behind each token (0: none), marks: None or (begin, end, start, stop, other): the
+    first reading's tokens [begin, end), the places of the answer's first and last token in it or end - 1 twice, and (end -
+    begin,) the same tokens' places in the second reading, -1 where it is read once."""
     read, stems, span = context(pack, question, mixture, random)
     asked = pack.part("asked", "question", question)
     repeats = 2 if random.random() < mixture["repeats"] else 1
     if random.random() >= mixture["first"]:
         return passages_first(pack, question, read, span, repeats, mixture, random)
-    if mixture["seen"]:
-        read, span = flagged(read, stems, pack.part("asked_stem", "question", question), span)
-    ids, marks = [pack.cue_question, asked, pack.cue_gap], []
+    looked_up = pack.part("asked_stem", "question", question) if mixture["seen"] else np.zeros(0, np.uint16)
+    hits = (stems > 0) & np.isin(stems, looked_up)
+    told_of = (looked_up > 0) & np.isin(looked_up, stems) if mixture["seen"] else np.zeros(len(asked), bool)
+    ids = [pack.cue_question, flagged(asked, told_of, np.arange(len(asked)))[0], pack.cue_gap]
     at = sum(map(len, ids))
-    for _ in range(repeats):
-        place = (at + span[0], at + span[1] - 1) if span else (at + len(read) - 1,) * 2
-        marks.append((at, at + len(read), *place))
-        ids.append(read)
-        at += len(read)
+    once, places = flagged(read, hits, np.arange(len(read)))
+    ids.append(once)
+    other = np.full(len(once), -1)
+    if repeats == 2:
+        order = turned(pack, read)
+        again, later = flagged(read, hits, order)
+        ids += [again, pack.cue_gap]
+        other[places] = at + len(once) + later
+        other[-1] = at + len(once) + len(again) + len(pack.cue_gap) - 1
+    ends = (places[span[0]], places[span[1] - 1]) if span else (len(once) - 1,) * 2
+    marks = (at, at + len(once), at + ends[0], at + ends[1], other)
+    if not mixture["spoken"]:
+        ids = np.concatenate(ids).astype(np.int64)
+        return ids, np.zeros(len(ids), np.float32), marks
     told = pack.part("told", "tell", question) if span else [NONE]
     ids += [pack.cue_question, asked, pack.cue_answer]
     at = sum(map(len, ids))
@@ -204,6 +219,22 @@ def example(pack, question, mixture, random):
     weights = np.zeros(len(ids), np.float32)
     weights[at - 1:-1] = 1
     return ids, weights, marks
+
+
+def turned(pack, read):
+    """The order of the tokens of the second reading: the words from last to first, a word's tokens as they are. A
+    token that begins with white space begins a word."""
+    word = np.cumsum(pack.all["begins"][read])
+    return np.argsort(-word, kind="stable")
+
+
+def flagged(read, hits, order):
+    """The tokens in that order, SEEN in front of those with hits. -> tokens, (len(read),) each token's place"""
+    places = np.empty(len(read), np.int64)
+    places[order] = np.arange(len(read)) + np.cumsum(hits[order])
+    out = np.full(len(read) + int(hits.sum()), SEEN, read.dtype)
+    out[places] = read
+    return out, places
 
 
 def passages_first(pack, question, read, span, repeats, mixture, random):
@@ -220,28 +251,21 @@ def passages_first(pack, question, read, span, repeats, mixture, random):
         weight = np.zeros(len(cue) + len(told) + 1, np.float32)
         weight[len(cue) - 1:-1] = 1
         weights.append(weight)
-    return np.concatenate(ids).astype(np.int64), np.concatenate(weights), []
-
-
-def flagged(read, stems, asked_stems, span):
-    """SEEN in front of the words whose stem the question has. -> tokens, span moved along"""
-    hits = (stems > 0) & np.isin(stems, asked_stems)
-    where = np.arange(len(read)) + np.cumsum(hits)          # a token's new place
-    out = np.full(len(read) + int(hits.sum()), SEEN, read.dtype)
-    out[where] = read
-    return out, span and (int(where[span[0]]), int(where[span[1] - 1]) + 1)
+    return np.concatenate(ids).astype(np.int64), np.concatenate(weights), None
 
 
 def padded(examples):
-    """-> ids (B,T) i64, weights (B,T) f32, marks (M,5) i64: row, begin, end, start, stop"""
+    """-> ids (B,T) i64, weights (B,T) f32, marks (M,5) i64: row, begin, end, start, stop; other (M,T) i64"""
     longest = -(-max(len(e[0]) for e in examples) // 16) * 16
     ids = np.full((len(examples), longest), PADDING, np.int64)
     weights = np.zeros(ids.shape, np.float32)
-    marks = []
-    for row, (tokens, weight, places) in enumerate(examples):
+    marks = [(row, *e[2][:4]) for row, e in enumerate(examples) if e[2]]
+    other = np.full((len(marks), longest), -1, np.int64)
+    for row, (tokens, weight, _) in enumerate(examples):
         ids[row, :len(tokens)], weights[row, :len(tokens)] = tokens, weight
-        marks += [(row, *place) for place in places]
-    return ids, weights, np.array(marks, np.int64).reshape(-1, 5)
+    for number, (row, begin, end, _, _) in enumerate(marks):
+        other[number, begin:end] = examples[row][2][4]
+    return ids, weights, np.array(marks, np.int64).reshape(-1, 5), other
 
 
 def question_batches(pack, mixture, tokens, seed, block, count=2048):
@@ -283,7 +307,7 @@ def text_batches(pack, length, tokens, seed, block, count=64):
         ids = pack.text[starts[:, None] + np.arange(length)].astype(np.int64)
         weights = np.ones(ids.shape, np.float32)
         weights[:, -1] = 0
-        out.append((ids, weights, np.zeros((0, 5), np.int64)))
+        out.append((ids, weights, np.zeros((0, 5), np.int64), np.zeros((0, length), np.int64)))
     return out
 
 

@@ -19,6 +19,8 @@ all that training reads: it needs numpy alone. The arrays of pack.npz:
     invented (P,) bool                  names and numbers replaced by made-up ones
     stem (W,) u16, asked_stem           for each token of words and of asked: the number of the stem of the word that
                                         begins with it; 0 within a word, and for frequent words and marks
+    begins (V,) bool                    the token begins with white space: reading backward, words are what is turned
+    vectors (V, 256) f16                what the tokens' embeddings start from: tokens with like neighbours are alike
 
 Made-up subjects: a passage is copied, with its questions, and its names and numbers are replaced
 consistently, so that what the weights know is of no use. Needs numpy, tokenizers.
@@ -121,6 +123,41 @@ def common_words(groups, least=20):
     """Words that also occur in lower case, by count."""
     count = collections.Counter(w for g in groups for w in re.findall(r"\b[a-z]{3,}\b", g[0]["context"]))
     return {w for w, n in count.items() if n >= least}
+
+
+# ---- vectors -----------------------------------------------------------------------------------
+
+REACH = ((1, 2), (-2, -1), (-8, -3), (3, 8))      # neighbours counted together: places behind a token, both ends
+
+
+def counted(stream, size, low, high):
+    """(size, size) f32: how often the second token stands low to high places behind the first"""
+    out = np.zeros(size * size, np.float32)
+    for far in range(low, high + 1):
+        a, b = (stream[:-far], stream[far:]) if far > 0 else (stream[-far:], stream[:far])
+        out += np.bincount(a.astype(np.int64) * size + b, minlength=size * size)
+    return out.reshape(size, size)
+
+
+def information_of(count):
+    """Positive pointwise mutual information, the contexts' frequency to the power 0.75 (Levy and others 2015)"""
+    context = count.sum(0) ** 0.75
+    context /= max(context.sum(), 1e-9)
+    expected = count.sum(1, keepdims=True) * context
+    return np.log(np.maximum(count, 1e-9) / np.maximum(expected, 1e-9)).clip(0, 12)
+
+
+def vectors_of(stream, size, width, seed):
+    """(size, width) f32, rows of length 1: the main directions of what stands around each token, by random projection
+    (Halko and others 2011)."""
+    table = np.concatenate([information_of(counted(stream, size, *r)) for r in REACH], 1)
+    random = np.random.default_rng(seed)
+    basis = random.standard_normal((table.shape[1], width + 16), dtype=np.float32)
+    for _ in range(4):
+        basis = table.T @ np.linalg.qr(table @ basis)[0]
+    left, strength, _ = np.linalg.svd(table @ np.linalg.qr(basis)[0], full_matrices=False)
+    out = left[:, :width] * np.sqrt(strength[:width])
+    return (out / np.linalg.norm(out, axis=1, keepdims=True).clip(1e-6)).astype(np.float32)
 
 
 # ---- questions ---------------------------------------------------------------------------------
@@ -295,7 +332,12 @@ def main():
         for e in tokenizer.encode_batch(texts[at:at + 256], add_special_tokens=False):
             stream.append(np.array([END] + e.ids, np.uint16))
     arrays["text"] = np.concatenate(stream)
-    arrays["vocabulary"] = np.array(tokenizer.get_vocab_size())
+    size = tokenizer.get_vocab_size()
+    arrays["vocabulary"] = np.array(size)
+    arrays["begins"] = np.array([(tokenizer.id_to_token(i) or "")[:1] in tuple("ĠĊĉč") for i in range(size)])
+    arrays["vectors"] = vectors_of(np.concatenate([arrays["text"], arrays["asked"]]), size, min(256, size), args.seed)
+    arrays["vectors"] = arrays["vectors"].astype(np.float16)
+    say("vectors")
     with open(os.path.join(args.out, "frequent.json"), "w", encoding="utf-8") as f:
         json.dump(frequent, f, ensure_ascii=False, indent=1)
     path = os.path.join(args.out, "pack.npz")

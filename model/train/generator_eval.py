@@ -61,29 +61,45 @@ def interval(values):
 
 
 class Asked:
-    """A question, its passages' text, their tokens with SEEN where it belongs, and each token's characters (none for
-    SEEN and gaps)."""
+    """A question and its passages: their text, the readings' tokens with SEEN where it belongs, and for each token of the
+    passages its characters (none for gaps) and its places in both readings."""
 
-    def __init__(self, tokenizer, frequent, question, passages, gap):
-        self.text, self.ids, self.spans = "", [], []
+    def __init__(self, tokenizer, frequent, pack, question, passages):
+        self.text, self.spans = "", []
         asked = {stem(w) for w in WORD.findall(question)} - frequent
+        ids, hits = [], []
         for passage in passages:
             encoded = tokenizer.encode(passage, add_special_tokens=False)
             ends = np.array([b for _, b in encoded.offsets])
             seen = {int(np.searchsorted(ends, m.start(), "right"))
                     for m in WORD.finditer(passage) if stem(m.group()) in asked}
-            for number, (token, (a, b)) in enumerate(zip(encoded.ids, encoded.offsets)):
-                if number in seen:
-                    self.add(batch.SEEN, 0, 0)
-                self.add(token, a + len(self.text), b + len(self.text))
-            for token in gap:
-                self.add(token, 0, 0)
+            hits += [number in seen for number in range(len(encoded.ids))] + [False] * len(pack.cue_gap)
+            ids += [*encoded.ids, *pack.cue_gap]
+            self.spans += [(a + len(self.text), b + len(self.text)) for a, b in encoded.offsets]
+            self.spans += [(0, 0)] * len(pack.cue_gap)
             self.text += passage + "\n\n"
-        self.question = tokenizer.encode(question.strip(), add_special_tokens=False).ids
+        self.ids = ids = np.array(ids)
+        hits = np.array(hits)
+        found = {stem(w) for passage in passages for w in WORD.findall(passage)} & asked
+        encoded = tokenizer.encode(question.strip(), add_special_tokens=False)
+        ends = np.array([b for _, b in encoded.offsets])
+        told = np.zeros(len(ends), bool)
+        told[[int(np.searchsorted(ends, m.start(), "right")) for m in WORD.finditer(question.strip())
+              if stem(m.group()) in found]] = True
+        head = batch.flagged(np.array(encoded.ids), told, np.arange(len(ends)))[0]
+        self.head = [*pack.cue_question, *head, *pack.cue_gap]
+        self.once, self.first = batch.flagged(ids, hits, np.arange(len(ids)))
+        again, self.second = batch.flagged(ids, hits, batch.turned(pack, ids))
+        self.again = np.concatenate([again, pack.cue_gap])
+        # The last gap speaks for none; in the second reading, the one behind it does.
+        self.second[-1] = len(self.again) - 1
 
-    def add(self, token, begin, end):
-        self.ids.append(int(token))
-        self.spans.append((begin, end))
+    def read(self, repeats):
+        """-> the tokens, and the places in them of each token's readings"""
+        head = len(self.head)
+        if repeats == 1:
+            return [*self.head, *self.once], [head + self.first]
+        return [*self.head, *self.once, *self.again], [head + self.first, head + len(self.once) + self.second]
 
     def edges(self):
         """Where a span may start and end: (T,) bool twice."""
@@ -94,22 +110,21 @@ class Asked:
         return np.array(opens), np.array(closes)
 
 
-def scores_of(model, kind, pack, asked, repeats):
-    """[(T,) start, (T,) stop, none] of the last reading of each question"""
-    rows, places = [], []
-    for a in asked:
-        head = [*pack.cue_question, *a.question, *pack.cue_gap]
-        rows.append(head + a.ids * repeats)
-        places.append(len(head) + len(a.ids) * (repeats - 1))
-    ids = np.full((len(rows), max(map(len, rows))), batch.PADDING, np.int64)
-    for row, tokens in zip(ids, rows):
+def scores_of(model, kind, asked, repeats):
+    """[(T,) start, (T,) stop, none] of each question's tokens"""
+    read = [a.read(repeats) for a in asked]
+    ids = np.full((len(read), max(len(tokens) for tokens, _ in read)), batch.PADDING, np.int64)
+    for row, (tokens, _) in zip(ids, read):
         row[:len(tokens)] = tokens
     device = model.embeddings.device
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
         hidden = model(torch.from_numpy(ids).to(device), kind)
         marks = F.linear(hidden, model.embeddings[[batch.START, batch.STOP, batch.NONE]]).float().cpu().numpy()
-    return [(m[p:p + len(a.ids), 0], m[p:p + len(a.ids), 1], m[p + len(a.ids) - 1, 2])
-            for m, p, a in zip(marks, places, asked)]
+    out = []
+    for m, (_, places) in zip(marks, read):
+        s = sum(m[p] for p in places)
+        out.append((s[:, 0], s[:, 1], s[-1, 2]))
+    return out
 
 
 def best_span(a, start, stop):
@@ -125,13 +140,13 @@ def best_span(a, start, stop):
     return best[0], a.text[a.spans[first][0]:a.spans[last][1]].strip()
 
 
-def answers(model, kind, pack, asked, repeats, size=32):
+def answers(model, kind, asked, repeats, size=32):
     """[(span's score, none's score, text)] in the questions' order"""
-    order = sorted(range(len(asked)), key=lambda i: len(asked[i].ids))
+    order = sorted(range(len(asked)), key=lambda i: len(asked[i].once))
     out = [None] * len(asked)
     for at in range(0, len(order), size):
         some = order[at:at + size]
-        for i, (start, stop, none) in zip(some, scores_of(model, kind, pack, [asked[i] for i in some], repeats)):
+        for i, (start, stop, none) in zip(some, scores_of(model, kind, [asked[i] for i in some], repeats)):
             score, text = best_span(asked[i], start, stop)
             out[i] = (score, 2 * float(none), text)
     return out
@@ -142,8 +157,7 @@ def spoken(model, kind, pack, asked, repeats, size=32):
     out = []
     for at in range(0, len(asked), size):
         some = asked[at:at + size]
-        rows = [[*pack.cue_question, *a.question, *pack.cue_gap, *a.ids * repeats, *pack.cue_question, *a.question,
-                 *pack.cue_answer] for a in some]
+        rows = [[*a.read(repeats)[0], *a.head[:-len(pack.cue_gap)], *pack.cue_answer] for a in some]
         edges = [a.edges() for a in some]
         # The places where the words so far end: at first, in front of every word.
         plain = [[i for i, (b, e) in enumerate(a.spans) if e > b] for a in some]
@@ -157,7 +171,7 @@ def spoken(model, kind, pack, asked, repeats, size=32):
                 choices = {}
                 for first, k in places[n]:
                     if k < len(plain[n]):
-                        choices.setdefault(a.ids[plain[n][k]], []).append((k if first is None else first, k))
+                        choices.setdefault(int(a.ids[plain[n][k]]), []).append((k if first is None else first, k))
                 ended = [(f, k) for f, k in places[n] if f is not None and edges[n][1][plain[n][k - 1]]]
                 best = max([*choices, *([batch.END] if ended else [])], key=lambda t: logits[n, t], default=batch.END)
                 if best == batch.END:
@@ -236,7 +250,7 @@ def withheld(found, rows):
 
 
 def measure(model, kind, pack, asked, rows, repeats, args):
-    found = answers(model, kind, pack, asked, repeats)
+    found = answers(model, kind, asked, repeats)
     said = [(t, e) for (_, _, t), (_, _, e) in zip(found, rows) if e]
     print(f"read {repeats} times, {args.neighbours} neighbours, narrowed to {args.narrow}, {len(said)} answerable: "
           f"exact match {interval([exact(*s) for s in said])}, F1 {interval([f1(*s) for s in said])}, unanswerable ones "
@@ -270,7 +284,7 @@ def main():
     if args.narrow:
         weight = information(sorted({p for _, passages, _ in rows for p in passages}), frequent)
         rows = [(q, best_sentences(tokenizer, weight, q, p, args.narrow), e) for q, p, e in rows]
-    asked = [Asked(tokenizer, frequent, q, passages, pack.cue_gap) for q, passages, _ in rows]
+    asked = [Asked(tokenizer, frequent, pack, q, passages) for q, passages, _ in rows]
     for repeats in map(int, args.repeats.split(",")):
         measure(model, generator_model.choose_scan(device), pack, asked, rows, repeats, args)
 
