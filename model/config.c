@@ -1,10 +1,13 @@
-/* config.json as transformers' MambaConfig and Mamba2Config write it. Key names and defaults: theirs. */
+/* config.json as transformers' MambaConfig and Mamba2Config write it. Key names and defaults: theirs.
+ * "lethe" is what model/train writes. */
 #include "config.h"
+#include "mutant.h"
 
 #include <cjson/cJSON.h>
 #include <ctype.h>
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct { const char *type, *name; } ARCHITECTURES[] = {
@@ -23,27 +26,35 @@ static const char *printable(const char *s, char out[48])
     return out;
 }
 
+/* name: what errors call it. */
+static result number_of(const cJSON *item, const char *name, uint32_t least, uint32_t most, uint32_t *out)
+{
+    if (!cJSON_IsNumber(item)) return fail(E_INVALID, "config.json: no number \"%s\"", name);
+    double v = item->valuedouble;
+    if (!(v >= least && v <= most) || v != (double)(uint32_t)v)
+        return fail(E_INVALID, "config.json: \"%s\" is not a whole number of %u to %u", name, least, most);
+    *out = (uint32_t)v;
+    return OK;
+}
+
 static result need_number(const cJSON *json, const char *key, uint32_t least, uint32_t most,
                           uint32_t *out)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-    if (!cJSON_IsNumber(item)) return fail(E_INVALID, "config.json: no number \"%s\"", key);
-    double v = item->valuedouble;
-    if (!(v >= least && v <= most) || v != (double)(uint32_t)v)
-        return fail(E_INVALID, "config.json: \"%s\" is not a whole number of %u to %u", key, least,
-                    most);
-    *out = (uint32_t)v;
+    return number_of(cJSON_GetObjectItemCaseSensitive(json, key), key, least, most, out);
+}
+
+static result bool_of(const cJSON *item, const char *name, bool otherwise, bool *out)
+{
+    *out = otherwise;
+    if (item == NULL || cJSON_IsNull(item)) return OK;
+    if (!cJSON_IsBool(item)) return fail(E_INVALID, "config.json: \"%s\" is not a boolean", name);
+    *out = cJSON_IsTrue(item);
     return OK;
 }
 
 static result get_bool(const cJSON *json, const char *key, bool otherwise, bool *out)
 {
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
-    *out = otherwise;
-    if (item == NULL || cJSON_IsNull(item)) return OK;
-    if (!cJSON_IsBool(item)) return fail(E_INVALID, "config.json: \"%s\" is not a boolean", key);
-    *out = cJSON_IsTrue(item);
-    return OK;
+    return bool_of(cJSON_GetObjectItemCaseSensitive(json, key), key, otherwise, out);
 }
 
 static result parse_architecture(model_config *c, const cJSON *json)
@@ -193,24 +204,158 @@ static void mend_infinity(char *json, size_t size)
     }
 }
 
-result model_config_parse(model_config *out, bytes json)
+/* The file as an object; NULL after an error. */
+static result parse_object(cJSON **out, bytes json)
 {
-    *out = (model_config){0};
+    *out = NULL;
     if (json.size > CONFIG_FILE_MAX_BYTES) return fail(E_INVALID, "config.json is too large");
     char *text = mem_alloc(json.size + 1);
     if (json.size > 0) memcpy(text, json.data, json.size);
     mend_infinity(text, json.size);
     cJSON *root = cJSON_ParseWithLength(text, json.size);
     mem_free(text);
-    result r = OK;
-    if (!cJSON_IsObject(root)) {
-        r = fail(E_INVALID, "config.json is not a JSON object");
-        goto out;
+    if (cJSON_IsObject(root)) {
+        *out = root;
+        return OK;
     }
+    cJSON_Delete(root);
+    return fail(E_INVALID, "config.json is not a JSON object");
+}
+
+result model_config_parse(model_config *out, bytes json)
+{
+    *out = (model_config){0};
+    cJSON *root;
+    TRY(parse_object(&root, json));
+    result r = OK;
     TRY_TO(r, parse_architecture(out, root), out);
     TRY_TO(r, parse_sizes(out, root), out);
     TRY_TO(r, parse_rest(out, root), out);
 out:
+    cJSON_Delete(root);
+    return r;
+}
+
+/* ---- "lethe" ------------------------------------------------------------------------------------------------- */
+/* An entry by its full name, "lethe.start". */
+static const cJSON *entry(const cJSON *lethe, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(lethe, name + sizeof "lethe." - 1);
+}
+
+static bool is_given(const cJSON *lethe, const char *name)
+{
+    const cJSON *item = entry(lethe, name);
+    return item != NULL && !cJSON_IsNull(item);
+}
+
+static result marks_token(const cJSON *lethe, const char *name, uint32_t vocab_size, uint32_t *out)
+{
+    return number_of(entry(lethe, name), name, 0, vocab_size - 1, out);
+}
+
+static result marks_number(const cJSON *lethe, const char *name, uint32_t otherwise, uint32_t least, uint32_t most,
+                           uint32_t *out)
+{
+    *out = otherwise;
+    return is_given(lethe, name) ? number_of(entry(lethe, name), name, least, most, out) : OK;
+}
+
+/* The special tokens, each its own. */
+static result parse_marks_tokens(model_marks *m, const cJSON *lethe, uint32_t vocab_size)
+{
+    uint32_t seen = 0;
+    bool given = is_given(lethe, "lethe.seen");
+    TRY(marks_token(lethe, "lethe.none", vocab_size, &m->none));
+    TRY(marks_token(lethe, "lethe.start", vocab_size, &m->start));
+    TRY(marks_token(lethe, "lethe.stop", vocab_size, &m->stop));
+    if (given) TRY(marks_token(lethe, "lethe.seen", vocab_size, &seen));
+    m->seen = given ? (int64_t)seen : -1;
+    bool same = m->none == m->start || m->none == m->stop || m->start == m->stop ||
+                m->seen == m->none || m->seen == m->start || m->seen == m->stop;
+    if (same && !MUTANT(marks_alike))
+        return fail(E_INVALID, "config.json: \"lethe.none\", \"start\", \"stop\" and \"seen\" are not different tokens");
+    return OK;
+}
+
+static result parse_marks_layout(model_marks *m, const cJSON *lethe)
+{
+    TRY(marks_number(lethe, "lethe.stem_letters", 5, 1, CONFIG_STEM_LETTERS_MAX, &m->stem_letters));
+    TRY(marks_number(lethe, "lethe.span_tokens_max", 24, 1, CONFIG_SPAN_TOKENS_MAX, &m->span_tokens_max));
+    TRY(marks_number(lethe, "lethe.repeats", 2, 1, CONFIG_REPEATS_MAX, &m->repeats));
+    TRY(marks_number(lethe, "lethe.sentences_tokens", 0, 0, CONFIG_SENTENCES_TOKENS_MAX, &m->sentences_tokens));
+    if (m->sentences_tokens > 0 && m->sentences_tokens < CONFIG_SENTENCES_TOKENS_MIN)
+        return fail(E_INVALID, "config.json: \"lethe.sentences_tokens\" is neither 0 nor %d to %d",
+                    CONFIG_SENTENCES_TOKENS_MIN, CONFIG_SENTENCES_TOKENS_MAX);
+    return bool_of(entry(lethe, "lethe.writes"), "lethe.writes", true, &m->writes);
+}
+
+/* A stem as it can be looked up: text without capitals. */
+static bool is_stem(const cJSON *item)
+{
+    if (!cJSON_IsString(item) || item->valuestring[0] == '\0') return false;
+    for (const char *c = item->valuestring; *c != '\0'; c++)
+        if (*c >= 'A' && *c <= 'Z') return false;
+    return utf8_valid(bytes_of(item->valuestring, strlen(item->valuestring)));
+}
+
+/* How many stems "frequent" has, and the bytes of them all with their ends. */
+static result measure_frequent(const cJSON *list, size_t *count, size_t *size)
+{
+    *count = *size = 0;
+    if (list == NULL || cJSON_IsNull(list)) return OK;
+    if (!cJSON_IsArray(list)) return fail(E_INVALID, "config.json: \"lethe.frequent\" is not a list");
+    for (const cJSON *item = list->child; item != NULL; item = item->next, ++*count) {
+        if (!is_stem(item)) return fail(E_INVALID, "config.json: \"lethe.frequent\" has an entry that is no lower-case text");
+        *size += strlen(item->valuestring) + 1;
+    }
+    if (*count > CONFIG_FREQUENT_MAX)
+        return fail(E_INVALID, "config.json: \"lethe.frequent\" has more than %d stems", CONFIG_FREQUENT_MAX);
+    return OK;
+}
+
+static int compare_stems(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+
+/* The marks and, in the same piece, the list and text of their stems. */
+static model_marks *join_frequent(const model_marks *marks, const cJSON *list, size_t count, size_t size)
+{
+    model_marks *m = mem_alloc(sizeof *m + count * sizeof(char *) + size);
+    const char **stems = (const char **)(m + 1);
+    char *text = (char *)(stems + count);
+    *m = *marks;
+    m->frequent = stems;
+    m->frequent_count = count;
+    const cJSON *item = count > 0 ? list->child : NULL;
+    for (size_t i = 0; i < count; i++, item = item->next) {
+        size_t n = strlen(item->valuestring) + 1;
+        stems[i] = memcpy(text, item->valuestring, n);
+        text += n;
+    }
+    if (count > 0) qsort(stems, count, sizeof *stems, compare_stems);
+    return m;
+}
+
+static result parse_marks(model_marks **out, const cJSON *lethe, uint32_t vocab_size)
+{
+    model_marks m = {0};
+    size_t count, size;
+    if (!cJSON_IsObject(lethe)) return fail(E_INVALID, "config.json: \"lethe\" is not an object");
+    const cJSON *list = entry(lethe, "lethe.frequent");
+    TRY(parse_marks_tokens(&m, lethe, vocab_size));
+    TRY(parse_marks_layout(&m, lethe));
+    TRY(measure_frequent(list, &count, &size));
+    *out = join_frequent(&m, list, count, size);
+    return OK;
+}
+
+result model_marks_parse(model_marks **out, bytes json, uint32_t vocab_size)
+{
+    ASSERT(vocab_size > 0);
+    *out = NULL;
+    cJSON *root;
+    TRY(parse_object(&root, json));
+    const cJSON *lethe = cJSON_GetObjectItemCaseSensitive(root, "lethe");
+    result r = lethe == NULL || cJSON_IsNull(lethe) ? OK : parse_marks(out, lethe, vocab_size);
     cJSON_Delete(root);
     return r;
 }

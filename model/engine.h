@@ -74,6 +74,7 @@ extern const backend backend_cuda;
 
 struct model {
     model_config config;
+    model_marks *marks;                    /* NULL: it does not mark */
     model_info info;
     weights weights;
     tokenizer *tokenizer;

@@ -63,6 +63,7 @@ static result open_weights(model *m, model_precision precision, const char *dir)
     buf_init(&json, CONFIG_FILE_MAX_BYTES);
     result r = read_part(dir, "config.json", CONFIG_FILE_MAX_BYTES, &json);
     if (is_ok(r)) r = model_config_parse(&m->config, buf_bytes(&json));
+    if (is_ok(r)) r = model_marks_parse(&m->marks, buf_bytes(&json), m->config.vocab_size);
     /* The tokenizer first: it is quick to refuse. */
     if (is_ok(r)) r = open_tokenizer(m, dir);
     if (is_ok(r)) r = weights_load(&m->weights, &m->config, precision, dir, buf_bytes(&json));
@@ -178,11 +179,14 @@ void model_close(model **mp)
     weights_free(&m->weights);
     vocabulary_close(&m->vocabulary);
     tokenizer_close(&m->tokenizer);
+    mem_free(m->marks);
     mem_free(m);
     *mp = NULL;
 }
 
 const model_info *model_describe(const model *m) { return &m->info; }
+
+const model_marks *model_marks_of(const model *m) { return m->marks; }
 
 const tokenizer *model_tokenizer(const model *m) { return m->tokenizer; }
 

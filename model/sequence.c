@@ -1,6 +1,7 @@
 /* Sequences: a recurrent state and how many tokens it has read. States are as private as the text
  * that made them: they are wiped when they end. */
 #include "engine.h"
+#include "mutant.h"
 
 #include <assert.h>
 #include <string.h>
@@ -79,12 +80,49 @@ out:
     return r;
 }
 
+/* The prompt is rows [0, prompt->count) of the pass. */
+static void watch_rows(const model_prompt *prompt, const float *rows, size_t vocab_size)
+{
+    const model_watch *w = &prompt->watch;
+    for (size_t i = 0; i < prompt->count; i++) {
+        const float *row = rows + (MUTANT(watch_late) && i > 0 ? i - 1 : i) * vocab_size;
+        for (size_t k = 0; k < w->token_count; k++) w->scores[i * w->token_count + k] = row[w->tokens[k]];
+    }
+}
+
+/* A pass of a prompt that is watched: the logits of all rows, and of them those that are asked for. */
+static result forward_watched(const model *m, const model_prompt *prompt, const segment *g, const uint32_t *ids, size_t rows,
+                              float *logits)
+{
+    const size_t vocab = m->config.vocab_size, read = prompt->count, steps = rows - read;
+    float *all;
+    TRY(model_logits_open(&all, m, rows * vocab));
+    result r = m->backend->forward(m, g, 1 + steps, ids, rows, 0, all);
+    if (is_ok(r)) {
+        watch_rows(prompt, all, vocab);
+        if (prompt->wants_logits) memcpy(logits, all + (read - 1) * vocab, vocab * sizeof *all);
+        if (steps > 0) memcpy(logits + vocab, all + read * vocab, steps * vocab * sizeof *all);
+    }
+    model_logits_close(m, &all, rows * vocab);
+    return r;
+}
+
+static result forward_beside(const model *m, const model_prompt *prompt, const segment *g, const uint32_t *ids, size_t rows,
+                             float *logits)
+{
+    if (prompt->watch.token_count > 0) return forward_watched(m, prompt, g, ids, rows, logits);
+    size_t read = prompt->count;
+    return m->backend->forward(m, g, 1 + rows - read, ids, rows, prompt->wants_logits ? read - 1 : read,
+                               prompt->wants_logits ? logits : logits + m->config.vocab_size);
+}
+
 result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs, const uint32_t *tokens,
                            size_t count, float *logits)
 {
     size_t read = prompt->count, rows = read + count;
     ASSERT(read >= 1 && rows <= SEQUENCES_MAX && prompt->seq->model == m);
     TRY(check_ids(m, prompt->tokens, read));
+    TRY(check_ids(m, prompt->watch.tokens, prompt->watch.token_count));
     TRY(check_ids(m, tokens, count));
     check_seqs(m, seqs, count);
     uint32_t ids[SEQUENCES_MAX];
@@ -95,8 +133,7 @@ result model_decode_beside(const model *m, const model_prompt *prompt, model_seq
         ASSERT(seqs[i] != prompt->seq);
         g[1 + i] = (segment){.state = seqs[i]->state, .row = read + i, .rows = 1};
     }
-    result r = m->backend->forward(m, g, 1 + count, ids, rows, prompt->wants_logits ? read - 1 : read,
-                                   prompt->wants_logits ? logits : logits + m->config.vocab_size);
+    result r = forward_beside(m, prompt, g, ids, rows, logits);
     mem_wipe(ids, sizeof ids);
     TRY(r);
     prompt->seq->length += read;

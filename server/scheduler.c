@@ -48,6 +48,7 @@ struct seat {
     const uint32_t *tokens;            /* of the prompt; or one of each sequence */
     size_t count, done;
     float *logits;                     /* the prompt's */
+    model_watch watch;                 /* of the whole prompt */
     model_seq *const *seqs;            /* those that decode, and where their logits go */
     float *const *steps_logits;
     uint64_t step;                     /* the last step that it was in */
@@ -241,8 +242,17 @@ static result seat_run(seat *t, line_kind kind, const uint32_t *tokens, size_t c
 
 result seat_prefill(seat *t, const uint32_t *tokens, size_t count, float *logits)
 {
+    return seat_prefill_watched(t, tokens, count, &(model_watch){0}, logits);
+}
+
+/* Watched tokens are checked here: the pass that they would spoil is others', too. */
+result seat_prefill_watched(seat *t, const uint32_t *tokens, size_t count, const model_watch *watch, float *logits)
+{
     ASSERT(count > 0);
+    for (size_t i = 0; i < watch->token_count; i++)
+        if (watch->tokens[i] >= t->s->vocab_size) return fail(E_INVALID, "a watched token's id is past the vocabulary");
     t->logits = logits;
+    t->watch = *watch;
     return seat_run(t, FOR_PROMPT, tokens, count);
 }
 
@@ -360,7 +370,8 @@ static void turn_choose(scheduler *s, turn *t)
     if (most == 0 || (t->reads = serve_next(s, FOR_PROMPT)) == NULL) return;
     const seat *r = t->reads;
     size_t left = r->count - r->done, n = left < most ? left : most;
-    t->prompt = (model_prompt){r->seq, r->tokens + r->done, n, n == left && r->logits != NULL};
+    t->prompt = (model_prompt){r->seq, r->tokens + r->done, n, n == left && r->logits != NULL, r->watch};
+    if (r->watch.token_count > 0 && !MUTANT(watch_restarts)) t->prompt.watch.scores += r->done * r->watch.token_count;
 }
 
 /* Without the lock. */

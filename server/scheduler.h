@@ -43,6 +43,10 @@ model_seq *seat_seq(seat *seat);       /* for snapshots; borrowed, while no job 
 /* Reads tokens into the sequence; logits of the last (vocab_size) may be NULL. After an error the sequence is good for
  * closing only. */
 MUST_USE result seat_prefill(seat *seat, const uint32_t *tokens, size_t count, float *logits);
+/* The same with the logits of a few tokens behind each: watch->scores is (count, watch->token_count). Its turns take
+ * longer. E_INVALID, with nothing read: a watched id past the vocabulary. */
+MUST_USE result seat_prefill_watched(seat *seat, const uint32_t *tokens, size_t count, const model_watch *watch,
+                                     float *logits);
 /* One step, batched with whoever else is waiting. */
 MUST_USE result seat_decode(seat *seat, uint32_t token, float *logits);
 /* The same for up to SCHEDULER_TOGETHER_MAX different sequences of the caller's own, which take turns as the seat's. */

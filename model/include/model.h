@@ -61,6 +61,20 @@ void model_close(model **m);
 MUST_USE result model_quantise(const char *from, const char *to, model_precision precision);
 const model_info *model_describe(const model *m);
 
+/* How a model that marks answers reads its prompt (model/train/README.md); from config.json's "lethe". */
+typedef struct {
+    uint32_t none, start, stop;        /* token ids: their logits behind a token say that ... */
+    int64_t seen;                      /* token id in front of looked-up words; -1: none */
+    uint32_t stem_letters;             /* 1 to 16; 5 where it is not given */
+    uint32_t span_tokens_max;          /* 1 to 256; 24 where it is not given */
+    uint32_t repeats;                  /* readings that it is made for: 1 or 2; 2 where it is not given */
+    uint32_t sentences_tokens;         /* 0: whole passages; else 16 to 4096: best sentences of about so many tokens */
+    bool writes;                       /* it can also write text; true where it is not given */
+    const char *const *frequent;       /* lower-case stems that are never looked up, sorted by strcmp */
+    size_t frequent_count;             /* at most 4096 */
+} model_marks;
+const model_marks *model_marks_of(const model *m);        /* NULL: the model does not mark. Borrowed. */
+
 /* ---- tokenizer ------------------------------------------------------------------------------------ */
 typedef struct tokenizer tokenizer;
 /* Byte-level BPE as GPT-NeoX's tokenizer.json has it: NFC, the implicit ByteLevel pattern, added
@@ -91,9 +105,13 @@ MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t cou
  * logits (count, vocab_size). */
 MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
                              size_t count, float *logits);
+/* The logits of a few tokens behind each token that is read: scores (tokens read, token_count), in the order read. The
+ * same bits as the full logits'. token_count 0: none. */
+typedef struct { const uint32_t *tokens; size_t token_count; float *scores; } model_watch;
 /* The same, and in the same pass reads a piece of one more sequence's prompt: count + prompt->count is at most 128. logits
- * (1 + count, vocab_size): first the prompt's last token's, where it wants them, then the steps'. */
-typedef struct { model_seq *seq; const uint32_t *tokens; size_t count; bool wants_logits; } model_prompt;
+ * (1 + count, vocab_size): first the prompt's last token's, where it wants them, then the steps'. A watch has the logits of
+ * all its tokens computed, which takes longer. */
+typedef struct { model_seq *seq; const uint32_t *tokens; size_t count; bool wants_logits; model_watch watch; } model_prompt;
 MUST_USE result model_decode_beside(const model *m, const model_prompt *prompt, model_seq *const *seqs,
                                     const uint32_t *tokens, size_t count, float *logits);
 /* Room for count logits, zeroed, which a GPU writes to without a copy by the host; any other memory does too. Closing wipes. */

@@ -124,7 +124,7 @@ static void step_decode(schedule *c)
         uint32_t s = which[--n], from = (uint32_t)c->at[s] - 1, count = 1 + below(LENGTH - from);
         if (count + n > 128) count = 128 - n;
         for (uint32_t i = 0; i < count; i++) read[i] = token_of(s, from + i);
-        const model_prompt prompt = {c->seqs[s], read, count, below(2) == 0};
+        const model_prompt prompt = {.seq = c->seqs[s], .tokens = read, .count = count, .wants_logits = below(2) == 0};
         CHECK_OK(model_decode_beside(c->m, &prompt, seqs, tokens, n, logits));
         c->at[s] = from + count;
         CHECK(!prompt.wants_logits || same_logits(c, s, logits));
@@ -564,8 +564,8 @@ static void wipes_and_errors(void)
     CHECK_FAILS(model_decode(m, &s, &tokens[2], 1, logits), E_INVALID);
     model_seq *other = open_seq(m);
     float beside[2 * VOCAB];
-    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 3, false}, &other, tokens, 1, beside), E_INVALID);
-    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 2, true}, &other, &tokens[2], 1, beside), E_INVALID);
+    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 3, false, {0}}, &other, tokens, 1, beside), E_INVALID);
+    CHECK_FAILS(model_decode_beside(m, &(model_prompt){s, tokens, 2, true, {0}}, &other, &tokens[2], 1, beside), E_INVALID);
     CHECK(is_fresh(m, s) && is_fresh(m, other));
     model_seq_close(&other);
     CHECK_FAILS(model_prefill(s, tokens, 0, logits, NULL, NULL), E_INVALID);
