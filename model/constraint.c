@@ -116,12 +116,12 @@ static bool is_inside(uint32_t a, uint32_t b, uint32_t c, uint32_t d)
     return (is_digit(b) && is_point(c) && is_digit(d)) || (is_digit(a) && is_point(b) && is_digit(c));
 }
 
-void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word)
+void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word_end)
 {
     uint32_t before[2] = {0, 0}, here = 0, soonest = UINT32_MAX;
     size_t at = 0, next = 0;
     memset(flags, 0, passage.size + 1);
-    memset(word, 0, (passage.size + 1) * sizeof *word);
+    memset(word_end, 0, (passage.size + 1) * sizeof *word_end);
     if (passage.size > 0) here = utf8_next(passage, &next);
     for (;;) {
         size_t beyond = next;
@@ -132,7 +132,7 @@ void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word)
             if (at > 0 && !unicode_is_space(before[1])) flags[at] |= MAY_END;
         }
         if (ends) break;
-        word[at] = unicode_is_word(here) ? (uint32_t)next : 0;
+        word_end[at] = unicode_is_word(here) ? (uint32_t)next : 0;
         before[0] = before[1];
         before[1] = here;
         here = after;
@@ -140,8 +140,8 @@ void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word)
         next = beyond;
     }
     for (size_t i = passage.size + 1; i-- > 0;) {        /* where no word follows nothing may begin */
-        if (i < passage.size && word[i] != 0) soonest = word[i];
-        word[i] = soonest;
+        if (i < passage.size && word_end[i] != 0) soonest = word_end[i];
+        word_end[i] = soonest;
         if (soonest == UINT32_MAX) flags[i] &= (uint8_t)~MAY_BEGIN;
     }
 }

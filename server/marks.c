@@ -3,6 +3,7 @@
 #include "mutant.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -368,7 +369,7 @@ static void spans_choose(const page *p, const candidate *c, grounded_reading *al
             best->span_count = 1;
             best->spans[0] = (constraint_span){p->tokens[i].passage, c[i].from, c[j].to};
             best->likelihood = likelihood;
-            best->tokens = tokens;
+            best->tokens = 1;              /* so that no length is in favour */
         }
     }
 }

@@ -29,10 +29,10 @@ void vocabulary_close(vocabulary **v);
 const vocabulary *model_vocabulary(const model *m);
 
 /* Where spans of a passage (less than 2 GiB) may begin and end: bits of flags (size + 1), a place being the bytes before it.
- * word (size + 1): behind the first word character at or behind a place, UINT32_MAX if there is none. [b, e) is a span where b
- * begins, e ends one and word[b] <= e. */
+ * word_end (size + 1): behind the first word character at or behind a place, UINT32_MAX if there is none. [b, e) is a span where b
+ * begins, e ends one and word_end[b] <= e. */
 enum { CONSTRAINT_BEGINS = 1, CONSTRAINT_ENDS = 2 };
-void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word);
+void constraint_edges(bytes passage, uint8_t *flags, uint32_t *word_end);
 
 typedef struct constraint constraint;
 /* Bytes [start, end) of a passage. */
