@@ -156,8 +156,9 @@ static result parse(model_marks **out, const char *inside)
 static void all_that_may_be_declared(void)
 {
     model_marks *m = NULL;
-    CHECK_OK(parse(&m, "{\"none\": 2, \"start\": 3, \"stop\": 299, \"seen\": 0, \"stem_letters\": 16, \"span_tokens_max\": 256,"
-                       " \"repeats\": 1, \"sentences_tokens\": 80, \"writes\": false, \"another\": [1],"
+    CHECK_OK(parse(&m, "{\"none\": 2, \"start\": 3, \"stop\": 299, \"seen\": 0, \"stem_letters\": 16,"
+                       " \"span_tokens_max\": 256, \"repeats\": 1, \"sentences_tokens\": 80, \"writes\": false,"
+                       " \"another\": [1],"
                        " \"frequent\": [\"which\", \"a\", \"\\u00e9tat\", \"what\", \"wha\", \"a\"]}"));
     NEED(m != NULL);
     CHECK(m->none == 2 && m->start == 3 && m->stop == 299 && m->seen == 0 && m->stem_letters == 16);
@@ -190,21 +191,26 @@ static void bad_declarations(void)
         {"[]", "lethe"}, {"3", "lethe"}, {"true", "lethe"}, {"{}", "lethe.none"},
         {"{\"start\": 3, \"stop\": 4}", "lethe.none"}, {"{\"none\": 2, \"stop\": 4}", "lethe.start"},
         {"{\"none\": 2, \"start\": 3}", "lethe.stop"}, {"{\"none\": 2, \"start\": null, \"stop\": 4}", "lethe.start"},
-        {"{\"none\": 300, \"start\": 3, \"stop\": 4}", "lethe.none"}, {"{\"none\": 2, \"start\": -1, \"stop\": 4}", "lethe.start"},
-        {"{\"none\": 2, \"start\": 3, \"stop\": 4.5}", "lethe.stop"}, {"{\"none\": \"2\", \"start\": 3, \"stop\": 4}", "lethe.none"},
+        {"{\"none\": 300, \"start\": 3, \"stop\": 4}", "lethe.none"},
+        {"{\"none\": 2, \"start\": -1, \"stop\": 4}", "lethe.start"},
+        {"{\"none\": 2, \"start\": 3, \"stop\": 4.5}", "lethe.stop"},
+        {"{\"none\": \"2\", \"start\": 3, \"stop\": 4}", "lethe.none"},
         {"{\"none\": 2, \"start\": 1e999, \"stop\": 4}", "lethe.start"},
         {"{\"none\": 2, \"start\": 2, \"stop\": 4}", "different"}, {"{\"none\": 2, \"start\": 3, \"stop\": 2}", "different"},
         {"{\"none\": 2, \"start\": 3, \"stop\": 3}", "different"}};
     static const struct { const char *more, *word; } MORE[] = {
-        {"\"seen\": 2", "different"}, {"\"seen\": 3", "different"}, {"\"seen\": 4", "different"}, {"\"seen\": 300", "lethe.seen"},
+        {"\"seen\": 2", "different"}, {"\"seen\": 3", "different"}, {"\"seen\": 4", "different"},
+        {"\"seen\": 300", "lethe.seen"},
         {"\"seen\": -1", "lethe.seen"}, {"\"seen\": [5]", "lethe.seen"}, {"\"stem_letters\": 0", "lethe.stem_letters"},
         {"\"stem_letters\": 17", "lethe.stem_letters"}, {"\"stem_letters\": \"5\"", "lethe.stem_letters"},
         {"\"span_tokens_max\": 0", "lethe.span_tokens_max"}, {"\"span_tokens_max\": 257", "lethe.span_tokens_max"},
         {"\"span_tokens_max\": 2.5", "lethe.span_tokens_max"}, {"\"repeats\": 0", "lethe.repeats"},
         {"\"repeats\": 3", "lethe.repeats"}, {"\"repeats\": true", "lethe.repeats"},
         {"\"sentences_tokens\": 1", "lethe.sentences_tokens"}, {"\"sentences_tokens\": 15", "lethe.sentences_tokens"},
-        {"\"sentences_tokens\": 4097", "lethe.sentences_tokens"}, {"\"sentences_tokens\": {}", "lethe.sentences_tokens"},
-        {"\"writes\": 1", "lethe.writes"}, {"\"writes\": \"no\"", "lethe.writes"}, {"\"frequent\": \"what\"", "lethe.frequent"},
+        {"\"sentences_tokens\": 4097", "lethe.sentences_tokens"},
+        {"\"sentences_tokens\": {}", "lethe.sentences_tokens"},
+        {"\"writes\": 1", "lethe.writes"}, {"\"writes\": \"no\"", "lethe.writes"},
+        {"\"frequent\": \"what\"", "lethe.frequent"},
         {"\"frequent\": {\"a\": \"what\"}", "lethe.frequent"}, {"\"frequent\": [\"what\", 3]", "lethe.frequent"},
         {"\"frequent\": [\"\"]", "lethe.frequent"}, {"\"frequent\": [\"What\"]", "lethe.frequent"},
         {"\"frequent\": [\"\377\"]", "lethe.frequent"},
@@ -229,8 +235,9 @@ static void bad_declarations(void)
 /* The bounds that are taken. */
 static void just_within(void)
 {
-    static const char *const GOOD[] = {"\"stem_letters\": 1", "\"span_tokens_max\": 1", "\"repeats\": 2", "\"sentences_tokens\": 0",
-                                       "\"sentences_tokens\": 16", "\"sentences_tokens\": 4096", "\"frequent\": []",
+    static const char *const GOOD[] = {"\"stem_letters\": 1", "\"span_tokens_max\": 1", "\"repeats\": 2",
+                                       "\"sentences_tokens\": 0", "\"sentences_tokens\": 16",
+                                       "\"sentences_tokens\": 4096", "\"frequent\": []",
                                        "\"seen\": 299", "\"seen\": 0"};
     for (size_t i = 0; i < sizeof GOOD / sizeof *GOOD; i++) {
         char inside[400];
@@ -247,7 +254,8 @@ static result parse_many(model_marks **out, uint32_t stems)
     buf json;
     buf_init(&json, 1 << 20);
     char text[80];
-    buf_append(&json, text, (size_t)snprintf(text, sizeof text, "{\"lethe\":{\"none\":2,\"start\":3,\"stop\":4,\"frequent\":["));
+    static const char BEGIN[] = "{\"lethe\":{\"none\":2,\"start\":3,\"stop\":4,\"frequent\":[";
+    buf_append(&json, BEGIN, sizeof BEGIN - 1);
     for (uint32_t i = 0; i < stems; i++)
         buf_append(&json, text, (size_t)snprintf(text, sizeof text, "%s\"w%u\"", i > 0 ? "," : "", i * 7919 % 65536));
     buf_append(&json, "]}}", 3);
