@@ -217,6 +217,35 @@ static void pieces_change_no_bit(void)
     }
 }
 
+/* A prompt in two pieces, each beside two steps, with three tokens' logits behind each token. */
+static void watched_prompts_change_no_bit(void)
+{
+    enum { FIRST = 25, WATCHED = 3 };
+    static const uint32_t WHICH[WATCHED] = {VOCAB - 1, 0, 77};
+    static float scores[LENGTH * WATCHED], logits[3 * VOCAB];
+    for (model_precision p = MODEL_F32; p <= MODEL_BF16; p++) {
+        model *m = open_as(folder, MODEL_CUDA, p);
+        float *want = alone(m, 3, LENGTH);
+        model_seq *s = open_seq(m), *others[2] = {open_seq(m), open_seq(m)};
+        uint32_t read[LENGTH], steps[2];
+        for (size_t i = 0; i < LENGTH; i++) read[i] = token_of(0, i);
+        for (size_t piece = 0; piece < 2; piece++) {
+            size_t at = piece == 0 ? 0 : FIRST, count = piece == 0 ? FIRST : LENGTH - FIRST;
+            for (size_t i = 0; i < 2; i++) steps[i] = token_of(1 + i, piece);
+            const model_prompt prompt = {s, read + at, count, piece == 1, {WHICH, WATCHED, scores + at * WATCHED}};
+            CHECK_OK(model_decode_beside(m, &prompt, others, steps, 2, logits));
+            for (size_t i = 0; i < 2; i++) CHECK(same(want, 1 + i, piece, logits + (1 + i) * VOCAB));
+        }
+        CHECK(same(want, 0, LENGTH - 1, logits));
+        for (size_t i = 0; i < LENGTH * WATCHED; i++)
+            CHECK(memcmp(&scores[i], &want[i / WATCHED * VOCAB + WHICH[i % WATCHED]], sizeof(float)) == 0);
+        model_seq_close(&s);
+        for (size_t i = 0; i < 2; i++) model_seq_close(&others[i]);
+        mem_free(want);
+        model_close(&m);
+    }
+}
+
 /* As many rows as make the large tiles, cut in two ways. */
 static void long_prompts_change_no_bit(void)
 {
@@ -453,6 +482,7 @@ static void run_all(const gen_config *c)
     }
     RUN(batches_change_no_bit);
     RUN(pieces_change_no_bit);
+    RUN(watched_prompts_change_no_bit);
     RUN(long_prompts_change_no_bit);
     RUN(graphs_change_no_bit);
     RUN(pinned_logits_are_the_same);

@@ -286,6 +286,94 @@ static void together_as_alone(void)
     }
 }
 
+/* ---- watched prompts ----------------------------------------------------------------------------------------------- */
+enum { WATCHED_PROMPT = 500, WATCHED = 3 };
+static const uint32_t watched[WATCHED] = {VOCAB - 1, 0, 77};
+
+/* Of tokens from first on, read one by one: the scores, and the last logits. */
+static void watch_alone(uint32_t first, size_t count, float *scores, float *logits)
+{
+    model_seq *seq;
+    ASSERT(is_ok(model_seq_open(&seq, engine)));
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(is_ok(model_decode(engine, &seq, &tokens[first + i], 1, logits)));
+        for (size_t k = 0; scores != NULL && k < WATCHED; k++) scores[i * WATCHED + k] = logits[watched[k]];
+    }
+    model_seq_close(&seq);
+}
+
+/* Reads on, a token a step, until it is stopped. */
+typedef struct { seat *seat; atomic_int stop; size_t steps; float logits[VOCAB]; pthread_t thread; error_code code; } writer;
+
+static void *write_on(void *arg)
+{
+    writer *w = arg;
+    while (!atomic_load(&w->stop) && w->steps < ENDLESS && w->code == E_OK)
+        w->code = seat_decode(w->seat, tokens[w->steps++], w->logits).code;
+    return NULL;
+}
+
+/* Whether steps were made meanwhile. */
+static bool watch_beside(scheduler *s, uint32_t first, bool wants_logits)
+{
+    static float got[WATCHED_PROMPT * WATCHED], want[WATCHED_PROMPT * WATCHED], logits[VOCAB], last[VOCAB];
+    seat *t;
+    ASSERT(is_ok(seat_open(&t, s, ada, NULL, NULL)));
+    const model_watch watch = {watched, WATCHED, got};
+    uint64_t chunks = figures(s).turns.chunks, steps = figures(s).turns.steps;
+    for (size_t i = 0; i < WATCHED_PROMPT * WATCHED; i++) got[i] = -1;
+    CHECK_OK(seat_prefill_watched(t, tokens + first, WATCHED_PROMPT, &watch, wants_logits ? logits : NULL));
+    CHECK(figures(s).turns.chunks - chunks >= WATCHED_PROMPT / 64);
+    steps = figures(s).turns.steps - steps;
+    watch_alone(first, WATCHED_PROMPT, want, last);
+    CHECK(memcmp(got, want, sizeof got) == 0);
+    CHECK(!wants_logits || memcmp(logits, last, sizeof last) == 0);
+    /* What it reads then without one is not watched, and goes on from there. */
+    CHECK_OK(seat_prefill(t, tokens + first + WATCHED_PROMPT, 70, logits));
+    CHECK(memcmp(got, want, sizeof got) == 0);
+    watch_alone(first, WATCHED_PROMPT + 70, NULL, last);
+    CHECK(memcmp(logits, last, sizeof last) == 0);
+    seat_close(&t);
+    return steps > 0;
+}
+
+/* Over several chunks, alone and beside somebody's steps. Mutant: watch_restarts. */
+static void watched_in_chunks(void)
+{
+    scheduler *s = begin((scheduler_limits){4, 4, 2, 0, 64, 100});
+    static writer w;
+    static float last[VOCAB];
+    CHECK(!watch_beside(s, 3, true));
+    CHECK_OK(seat_open(&w.seat, s, bob, NULL, NULL));
+    ASSERT(pthread_create(&w.thread, NULL, write_on, &w) == 0);
+    uint32_t beside = 0;
+    for (uint32_t i = 0; i < WAIT_STEPS && beside < 4; i++) beside += watch_beside(s, 11 * i, i % 2 == 0);
+    CHECK(beside == 4);
+    atomic_store(&w.stop, 1);
+    pthread_join(w.thread, NULL);
+    CHECK(w.code == E_OK && w.steps > 0);
+    watch_alone(0, w.steps, NULL, last);
+    CHECK(memcmp(w.logits, last, sizeof last) == 0);
+    seat_close(&w.seat);
+    scheduler_close(&s);
+}
+
+/* A bad id is its caller's alone: nothing is read, and no turn is spent. */
+static void watched_ids_are_checked(void)
+{
+    scheduler *s = begin((scheduler_limits){4, 4, 2, 0, 64, 100});
+    const uint32_t past[2] = {0, VOCAB};
+    float scores[20], logits[VOCAB];
+    seat *t;
+    CHECK_OK(seat_open(&t, s, ada, NULL, NULL));
+    CHECK_FAILS(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 2, scores}, logits), E_INVALID);
+    CHECK(model_seq_length(seat_seq(t)) == 0 && figures(s).turns.chunks == 0);
+    CHECK_OK(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 1, scores}, NULL));
+    CHECK(model_seq_length(seat_seq(t)) == 10);
+    seat_close(&t);
+    scheduler_close(&s);
+}
+
 /* ---- steps together ---------------------------------------------------------------------------------------------- */
 /* One that does not come back holds nobody up for long, and is in no step. */
 static void who_stays_away_is_not_waited_for(void)
@@ -369,6 +457,8 @@ int main(void)
     RUN(cancelled_while_waiting_for_a_seat);
     RUN(cancelled_while_reading);
     RUN(together_as_alone);
+    RUN(watched_in_chunks);
+    RUN(watched_ids_are_checked);
     RUN(who_stays_away_is_not_waited_for);
     RUN(a_seats_sequences_together);
     RUN(back_after_a_pause);
