@@ -15,6 +15,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBRARY = os.path.join(HERE, "library")
+GENERATOR = os.path.join(os.path.dirname(HERE), "model", "bundled", "mamba")
 BOLD, DIM, OFF = ("\033[1m", "\033[2m", "\033[0m") if sys.stdout.isatty() else ("", "", "")
 
 
@@ -72,7 +73,7 @@ class Tour:
         self.title("The server: TLS, bearer tokens")
         command = [self.program("lethed"), "--data", self.data, "--listen",
                    f"127.0.0.1:{self.options.port}"]
-        if self.options.model:
+        if self.options.model != "none":
             command += ["--model", self.options.model]
         log = open(os.path.join(self.data, "server.log"), "w")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True,
@@ -244,7 +245,7 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--serve", action="store_true", help="leave the server running")
-    parser.add_argument("--model", help="generator folder; default: extractive answers")
+    parser.add_argument("--model", default=GENERATOR, help="generator folder; none: extractive answers")
     parser.add_argument("--port", type=int, default=0)
     Tour(parser.parse_args()).run()
 
