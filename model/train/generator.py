@@ -41,8 +41,10 @@ PLANS = {
              "fall": 0.5, "served": {}, "stages": [{"name": "text", "tokens": 5_000_000, "length": 256}]},
     "cpu": {"shape": {"width": 256, "layers": 6, "state": 16, "taps": 4}, "batch_tokens": 6144, "rate": 0.0025,
             "fall": 0.6, "served": {"repeats": 2, "sentences_tokens": 80, "writes": False}, "stages": [
-                {"name": "narrow", "tokens": 70_000_000, "context": (24, 110), "repeats": 1.0, "narrow": 1.0,
-                 "passages": 5, "several": 0.45, "none": 0.1, "spoken": False}]},
+                {"name": "narrow", "tokens": 11_000_000, "context": (24, 110), "repeats": 1.0, "narrow": 1.0,
+                 "passages": 5, "several": 0.45, "none": 0.1, "spoken": False},
+                {"name": "doubtful", "tokens": 49_000_000, "context": (24, 120), "repeats": 1.0, "narrow": 1.0,
+                 "passages": 5, "several": 0.5, "none": 0.06, "swapped": 0.12, "spoken": False}]},
     "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
             "fall": 0.4, "served": {"repeats": 2}, "stages": [
                 {"name": "text", "tokens": 110_000_000, "length": 1024},

@@ -24,9 +24,11 @@ END, PADDING, NONE, START, STOP, SEEN = range(6)
 
 # How examples vary. context: tokens of one reading, drawn in between; passages: at most so many are read (or chosen
 # from); several: how often more than one; narrow: how often the best sentences instead of passages;
-# spoken: the answer is written as well.
+# spoken: the answer is written as well; swapped: how often a word of the question is replaced, so that it has no answer.
 MIXTURE = {"context": (32, 128), "passages": 1, "several": 0.3, "none": 0.2, "repeats": 0.5, "first": 1.0,
-           "packed": 4, "invented": 0.5, "seen": True, "narrow": 0.0, "spoken": True}
+           "packed": 4, "invented": 0.5, "seen": True, "narrow": 0.0, "spoken": True, "swapped": 0.0}
+
+ALIKE = 12
 
 
 class Pack:
@@ -40,6 +42,7 @@ class Pack:
         self.of, self.answer, self.article, self.text = a["of"], a["answer"], a["article"], a["text"]
         self.first_of = np.searchsorted(self.of, np.arange(len(self.article) + 1))
         self.weight, self.cut = self.informations(), {}
+        self.vectors, self.near = a["vectors"].astype(np.float32), {}
         self.ordinary = np.flatnonzero(~a["invented"][self.of])
         self.made_up = np.flatnonzero(a["invented"][self.of])
 
@@ -59,6 +62,14 @@ class Pack:
         out = np.log((len(starts) + 1) / (count + 1))
         out[0] = 0
         return out.astype(np.float32)
+
+    def alike(self, token):
+        """The tokens of its kind that stand among the same neighbours"""
+        if token not in self.near:
+            others = np.flatnonzero(self.all["kind"] == self.all["kind"][token])
+            order = np.argsort(-(self.vectors[others] @ self.vectors[token]), kind="stable")
+            self.near[token] = [int(t) for t in others[order[:ALIKE + 1]] if t != token]
+        return self.near[token]
 
     def sentence_stems(self, number):
         """[(begin, end, set of stems)] of a passage's sentences"""
@@ -191,11 +202,15 @@ def example(pack, question, mixture, random):
     read, stems, span = context(pack, question, mixture, random)
     asked = pack.part("asked", "question", question)
     repeats = 2 if random.random() < mixture["repeats"] else 1
+    looked_up = pack.part("asked_stem", "question", question) if mixture["seen"] else np.zeros(len(asked), np.uint16)
+    if span and mixture["swapped"] and random.random() < mixture["swapped"]:
+        changed = swapped(pack, asked, looked_up, read, stems, random)
+        if changed:
+            asked, looked_up, span = *changed, None
     if random.random() >= mixture["first"]:
         return passages_first(pack, question, read, span, repeats, mixture, random)
-    looked_up = pack.part("asked_stem", "question", question) if mixture["seen"] else np.zeros(0, np.uint16)
     hits = (stems > 0) & np.isin(stems, looked_up)
-    told_of = (looked_up > 0) & np.isin(looked_up, stems) if mixture["seen"] else np.zeros(len(asked), bool)
+    told_of = (looked_up > 0) & np.isin(looked_up, stems)
     ids = [pack.cue_question, flagged(asked, told_of, np.arange(len(asked)))[0], pack.cue_gap]
     at = sum(map(len, ids))
     once, places = flagged(read, hits, np.arange(len(read)))
@@ -219,6 +234,28 @@ def example(pack, question, mixture, random):
     weights = np.zeros(len(ids), np.float32)
     weights[at - 1:-1] = 1
     return ids, weights, marks
+
+
+def swapped(pack, asked, looked_up, read, stems, random):
+    """A word of the question that the passages have is replaced by one of its kind that they have not (another name, another
+    number), or by its opposite: what a reader who only looks for likeness does not notice. -> tokens, stems; None where no
+    word is fit"""
+    ends = np.append(pack.all["begins"][asked[1:]], True)
+    ends[-2:] = True                                      # the last may be a question mark
+    fit = [i for i in np.flatnonzero(ends) if pack.all["opposite"][asked[i]] or
+           (pack.all["kind"][asked[i]] and looked_up[i] and looked_up[i] in stems)]
+    if not fit:
+        return None
+    at = fit[int(random.integers(len(fit)))]
+    new = int(pack.all["opposite"][asked[at]])
+    if not new:
+        others = [t for t in pack.alike(int(asked[at])) if t not in read and t not in asked]
+        if not others:
+            return None
+        new = others[int(random.integers(len(others)))]
+    asked, looked_up = asked.copy(), looked_up.copy()
+    asked[at], looked_up[at] = new, 0
+    return asked, looked_up
 
 
 def turned(pack, read):

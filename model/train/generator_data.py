@@ -20,6 +20,8 @@ all that training reads: it needs numpy alone. The arrays of pack.npz:
     stem (W,) u16, asked_stem           for each token of words and of asked: the number of the stem of the word that
                                         begins with it; 0 within a word, and for frequent words and marks
     begins (V,) bool                    the token begins with white space: reading backward, words are what is turned
+    kind (V,) u8                        1 a name's beginning (blank, capital), 2 a number (blank, digits), 0 neither
+    opposite (V,) u16                   the token that says the opposite, 0 if there is none
     vectors (V, 256) f16                what the tokens' embeddings start from: tokens with like neighbours are alike
 
 Made-up subjects: a passage is copied, with its questions, and its names and numbers are replaced
@@ -46,6 +48,15 @@ ANSWER_TOKENS_MAX = 32
 CUES = {"cue_question": "Question: ", "cue_gap": "\n\n", "cue_answer": "\nAnswer:"}      # server/prompt.c's
 TEXT_SHARE = {"squad1.1-train-wikipedia": 1.0, "medquad": 1.0, "english-novels": 0.5}
 SENTENCE = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9])")
+OPPOSITES = """first last  north south  northern southern  east west  eastern western  before after  more less  most least
+larger smaller  largest smallest  higher lower  highest lowest  longest shortest  older younger  oldest newest  old new
+early late  earlier later  earliest latest  start end  began ended  begin end  increase decrease  increased decreased
+won lost  win lose  men women  male female  father mother  son daughter  brother sister  husband wife  king queen
+above below  inside outside  left right  upper lower  minimum maximum  rich poor  strong weak  high low  big small
+long short  hot cold  public private  primary secondary  positive negative  major minor  urban rural  modern ancient
+good bad  best worst  better worse  same different  included excluded  accepted rejected  allowed prohibited
+joined left  built destroyed  founded dissolved  opened closed  born died  arrived departed  bought sold  rose fell
+formal informal  internal external  foreign domestic  winter summer  morning evening  day night  young old""".split()
 WORD = re.compile(r"[^\W_]+")
 NAME_OR_NUMBER = re.compile(r"\b(?:[A-Z][a-z]{2,}|\d{2,4})\b")
 BEGAN = time.time()
@@ -123,6 +134,23 @@ def common_words(groups, least=20):
     """Words that also occur in lower case, by count."""
     count = collections.Counter(w for g in groups for w in re.findall(r"\b[a-z]{3,}\b", g[0]["context"]))
     return {w for w, n in count.items() if n >= least}
+
+
+# ---- questions made unanswerable ------------------------------------------------------------------
+
+def kinds_of(tokenizer, size):
+    texts = [tokenizer.decode([i]) for i in range(size)]
+    return np.array([2 if re.fullmatch(r" \d+", t) else 1 if re.fullmatch(r" [A-Z][a-z]{2,}", t) else 0 for t in texts], np.uint8)
+
+
+def opposites_of(tokenizer, size):
+    out = np.zeros(size, np.uint16)
+    for pair in zip(OPPOSITES[::2], OPPOSITES[1::2]):
+        ids = [tokenizer.encode(" " + word, add_special_tokens=False).ids for word in pair]
+        if all(len(i) == 1 for i in ids):
+            out[ids[0][0]] = ids[1][0]
+            out[ids[1][0]] = out[ids[1][0]] or ids[0][0]
+    return out
 
 
 # ---- vectors -----------------------------------------------------------------------------------
@@ -335,6 +363,7 @@ def main():
     size = tokenizer.get_vocab_size()
     arrays["vocabulary"] = np.array(size)
     arrays["begins"] = np.array([(tokenizer.id_to_token(i) or "")[:1] in tuple("ĠĊĉč") for i in range(size)])
+    arrays["kind"], arrays["opposite"] = kinds_of(tokenizer, size), opposites_of(tokenizer, size)
     arrays["vectors"] = vectors_of(np.concatenate([arrays["text"], arrays["asked"]]), size, min(256, size), args.seed)
     arrays["vectors"] = arrays["vectors"].astype(np.float16)
     say("vectors")
