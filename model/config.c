@@ -287,6 +287,13 @@ static result parse_marks_layout(model_marks *m, const cJSON *lethe)
     if (m->sentences_tokens > 0 && m->sentences_tokens < CONFIG_SENTENCES_TOKENS_MIN)
         return fail(E_INVALID, "config.json: \"lethe.sentences_tokens\" is neither 0 nor %d to %d",
                     CONFIG_SENTENCES_TOKENS_MIN, CONFIG_SENTENCES_TOKENS_MAX);
+    const cJSON *bias = entry(lethe, "lethe.none_bias");
+    if (is_given(lethe, "lethe.none_bias")) {
+        if (!cJSON_IsNumber(bias) || !(fabs(bias->valuedouble) <= CONFIG_NONE_BIAS_MAX))
+            return fail(E_INVALID, "config.json: \"lethe.none_bias\" is not a number of -%d to %d", CONFIG_NONE_BIAS_MAX,
+                        CONFIG_NONE_BIAS_MAX);
+        m->none_bias = bias->valuedouble;
+    }
     return bool_of(entry(lethe, "lethe.writes"), "lethe.writes", true, &m->writes);
 }
 

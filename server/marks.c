@@ -303,7 +303,7 @@ static result candidates_find(const page *p, const float *scores, candidate *all
     uint8_t **flags = arena_alloc_array(p->mem, p->in->count, sizeof *flags);
     uint32_t **word = arena_alloc_array(p->mem, p->in->count, sizeof *word);
     if (flags == NULL || word == NULL) return arena_check(p->mem);
-    const double none = logit(p, scores, p->count - 1, NONE);
+    const double none = logit(p, scores, p->count - 1, NONE) + p->marks->none_bias;
     double starts = none, stops = none;
     for (size_t i = 0; i < p->count; i++) {
         const read_token *t = &p->tokens[i];

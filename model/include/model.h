@@ -69,6 +69,7 @@ typedef struct {
     uint32_t span_tokens_max;          /* 1 to 256; 24 where it is not given */
     uint32_t repeats;                  /* readings that it is made for: 1 or 2; 2 where it is not given */
     uint32_t sentences_tokens;         /* 0: whole passages; else 16 to 4096: best sentences of about so many tokens */
+    double none_bias;                  /* added to the logit of none: where "not found" begins; 0 where it is not given */
     bool writes;                       /* it can also write text; true where it is not given */
     const char *const *frequent;       /* lower-case stems that are never looked up, sorted by strcmp */
     size_t frequent_count;             /* at most 4096 */

@@ -157,11 +157,12 @@ static void all_that_may_be_declared(void)
 {
     model_marks *m = NULL;
     CHECK_OK(parse(&m, "{\"none\": 2, \"start\": 3, \"stop\": 299, \"seen\": 0, \"stem_letters\": 16,"
-                       " \"span_tokens_max\": 256, \"repeats\": 1, \"sentences_tokens\": 80, \"writes\": false,"
+                       " \"span_tokens_max\": 256, \"repeats\": 1, \"sentences_tokens\": 80, \"none_bias\": -1.5, \"writes\": false,"
                        " \"another\": [1],"
                        " \"frequent\": [\"which\", \"a\", \"\\u00e9tat\", \"what\", \"wha\", \"a\"]}"));
     NEED(m != NULL);
     CHECK(m->none == 2 && m->start == 3 && m->stop == 299 && m->seen == 0 && m->stem_letters == 16);
+    CHECK(m->none_bias == -1.5);
     CHECK(m->span_tokens_max == 256 && m->repeats == 1 && m->sentences_tokens == 80 && !m->writes);
     static const char *const SORTED[] = {"a", "a", "wha", "what", "which", "\303\251tat"};
     CHECK(m->frequent_count == 6);
@@ -209,6 +210,7 @@ static void bad_declarations(void)
         {"\"sentences_tokens\": 1", "lethe.sentences_tokens"}, {"\"sentences_tokens\": 15", "lethe.sentences_tokens"},
         {"\"sentences_tokens\": 4097", "lethe.sentences_tokens"},
         {"\"sentences_tokens\": {}", "lethe.sentences_tokens"},
+        {"\"none_bias\": 101", "lethe.none_bias"}, {"\"none_bias\": \"0\"", "lethe.none_bias"},
         {"\"writes\": 1", "lethe.writes"}, {"\"writes\": \"no\"", "lethe.writes"},
         {"\"frequent\": \"what\"", "lethe.frequent"},
         {"\"frequent\": {\"a\": \"what\"}", "lethe.frequent"}, {"\"frequent\": [\"what\", 3]", "lethe.frequent"},
