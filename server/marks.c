@@ -189,6 +189,7 @@ static result pieces_append(page *p)
     size_t read = 0;
     for (size_t i = 0; measure > 0 && i < in->sentence_count && i < SENTENCES_TRIED; i++) {
         const extractive_pick *s = &in->sentences[i];
+        if (s->end == s->start) continue;
         TRY(piece_encode(p, s->passage, (stretch){s->start, s->end}, true, &one));
         if (p->count > 0 && read + one.count > measure) continue;
         read += one.count;

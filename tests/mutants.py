@@ -16,7 +16,7 @@ GUARDS = {
     "erase_keeps_root": "keytree_commit", "erase_keeps_path": "keytree_commit",
     "inclusion_unchecked": "merkle", "consistency_unchecked": "merkle", "signature_unchecked": "receipt", "ack_before_commit": "store",
     "enospc_ignored": "kv", "cancel_ignored": "rpc", "reduction_depends_on_batch": "model",
-    "watch_late": "marks", "marks_alike": "marks", "watch_restarts": "scheduler",
+    "second_reading_lost": "marked", "watch_late": "marks", "marks_alike": "marks", "watch_restarts": "scheduler",
     "filter_after_search": "retrieval", "feedback_counts_all": "retrieval", "tenant_unchecked": "retrieval",
     "unshare_ignored": "retrieval", "erase_keeps_index": "retrieval", "erase_keeps_statistics": "lexical",
     "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "block_unwiped": "blocks", "precisions_mixed": "model", "state_cache_shared": "session", "shares_are_common": "scheduler", "turns_forgotten": "scheduler", "scores_unlabelled": "session", "report_not_in_log": "audit",
