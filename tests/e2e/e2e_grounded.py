@@ -1,8 +1,10 @@
 """Grounded answers (G6) over a generator with random weights: what holds for these holds for any."""
+import json
+import os
 import random
 import re
 
-from house import check, expect, expect_equal, readers
+from house import check, expect, expect_equal, readers, refusal
 
 NOT_FOUND = "not found in the documents you can read"
 SEPARATOR = " ... "
@@ -134,3 +136,47 @@ def not_found(scene):
     expect_equal((final.mode, final.answer, final.end_reason, len(final.citations), readers(final.label)),
                  ("none", NOT_FOUND, "none", 0, {"user:cay"}), "read, and nothing found")
     expect(final.log_likelihood_none > final.log_likelihood, "the likelihoods that decided")
+
+
+def marking_model(scene, **marks):
+    """Random weights that are declared to mark their answers."""
+    folder = scene.model(d_model=48, layers=2, name="marks")
+    path = os.path.join(folder, "config.json")
+    with open(path) as f:
+        config = json.load(f)
+    config["lethe"] = {"start": 60, "stop": 61, "none": 62, "seen": 63, "writes": False, "frequent": ["the", "and"], **marks}
+    with open(path, "w") as f:
+        json.dump(config, f)
+    return folder
+
+
+@check("grounded.marked", span_mid_word="not whole words", span_of_chunk="cited spans and the text")
+def marked(scene):
+    """A model that marks: one span of whole words, the same whatever others do; free text is refused."""
+    town = scene.town("--model", marking_model(scene, sentences_tokens=120), "--not-found-percent", "0",
+                      "--quota-tokens-per-minute", "0")
+    library, r = Library(town), random.Random(8)
+    several = 0
+    for n in range(30):
+        client = r.choice((town.ada, town.bob))
+        question = " ".join(r.choices(WORDS, k=4))
+        passages, tokens, final = client.ask(question, passages=r.choice((1, 3, 5)), repeats=r.choice((1, 2, 4)), order=r.randrange(3))
+        expect_equal((final.mode, final.end_reason, len(final.citations)), ("generative", "stop", 1), "what is said")
+        expect_spans(final.answer, library.spans(final.citations), "the answer")
+        expect_equal(b"".join(t.token.text for t in tokens).decode(), final.answer, "the frames' text and the answer")
+        expect("group:oncall" in final.label, f"the label: {final.label}")
+        expect(0 < final.confidence <= 1 and final.log_likelihood < 0 and final.log_likelihood_none < 0, "the likelihoods")
+        for reading in final.readings:
+            expect_spans(reading.text, library.spans(reading.spans), "what a passage says")
+        expect(any(x.text == final.answer for x in final.readings), "no passage says the answer")
+        several += len(final.readings) > 1
+    expect(several > 5, f"{several} of several passages")
+    request = town.cay.pb.AskRequest(question="Who is the keeper of the red lens?")
+    town.cay.store("mine.txt", "The keeper of the red lens is Maren. " + long_text(3, 100))
+    before = town.cay.seen("Answers/Ask", request)
+    other = town.bob.store("other.txt", "The keeper of the red lens is Ivo. " + long_text(4, 100))
+    town.bob.ask("Who is the keeper of the red lens?")
+    expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same beside another's document")
+    town.bob.erase(document=other)
+    expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same after another's erasure")
+    expect_equal(refusal(lambda: town.ada.ask("Who?", free_text=True)), "FAILED_PRECONDITION", "free text")
