@@ -57,7 +57,7 @@ static void build(holding *h, const bool in[DOCS], uint32_t part_rows_max)
 {
     holding_addition all[DOCS];
     size_t n = 0;
-    holding_init(h, DIM);
+    holding_init(h, DIM, NULL);
     h->part_rows_max = part_rows_max;
     for (size_t d = 0; d < DOCS; d++)
         if (in[d]) all[n++] = addition_of(d);
@@ -171,7 +171,7 @@ static void histories_leave_no_trace(void)
 {
     bool in[DOCS] = {false};
     holding lived, fresh, whole;
-    holding_init(&lived, DIM);
+    holding_init(&lived, DIM, NULL);
     lived.part_rows_max = SMALL;
     uint32_t most = 0;
     for (int step = 0; step < STEPS; step++) {
