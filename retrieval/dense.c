@@ -17,9 +17,11 @@ struct dense {
 
 static const char *const SCAN_NAMES[] = {"auto", "portable", "avx2", "faiss"};
 
-result dense_open_path(dense **out, uint32_t dimensions, dense_path path)
+result dense_open_path(dense **out, uint32_t dimensions, const dense *centroids, dense_path path)
 {
     ASSERT(dimensions > 0);
+    ASSERT(centroids == NULL || (centroids->dimensions == dimensions && centroids->centroids == NULL &&
+                                 centroids->rows > 0 && centroids->rows <= DENSE_LISTS_MAX));
     FaissIndexFlatIP *index = NULL;
     int failed = path == DENSE_PLAIN_FAISS
         ? faiss_IndexFlatIP_new_with(&index, dimensions)
@@ -29,28 +31,26 @@ result dense_open_path(dense **out, uint32_t dimensions, dense_path path)
     dense *d = mem_alloc(sizeof *d);
     d->index = index;
     d->dimensions = dimensions;
+    d->centroids = centroids;
     *out = d;
     return OK;
 }
 
 result dense_open(dense **out, uint32_t dimensions)
 {
-    return dense_open_path(out, dimensions, DENSE_AUTO);
+    return dense_open_path(out, dimensions, NULL, DENSE_AUTO);
 }
 
 result dense_open_listed(dense **out, const dense *centroids)
 {
-    ASSERT(centroids->rows > 0 && centroids->rows <= DENSE_LISTS_MAX && centroids->centroids == NULL);
-    TRY(dense_open(out, centroids->dimensions));
-    (*out)->centroids = centroids;
-    return OK;
+    return dense_open_path(out, centroids->dimensions, centroids, DENSE_AUTO);
 }
 
 /* What stands beside the rows from the given one on becomes zeros. */
 static void beside_wipe(dense *d, uint32_t from)
 {
     mem_wipe(d->keys + from, (d->rows - from) * sizeof *d->keys);
-    if (d->centroids) mem_wipe(d->lists + from, (d->rows - from) * sizeof *d->lists);
+    if (d->centroids && !MUTANT(list_unwiped)) mem_wipe(d->lists + from, (d->rows - from) * sizeof *d->lists);
 }
 
 /* Of keys and lists what is unused is zeros: never written, or wiped when it was vacated. */
@@ -155,7 +155,8 @@ static void rows_move(dense *d, float *rows, uint32_t to, uint32_t from, uint32_
     if (to == from || count == 0) return;
     memmove(rows + to * dim, rows + from * dim, count * dim * sizeof *rows);
     memmove(d->keys + to, d->keys + from, count * sizeof *d->keys);
-    if (d->centroids && !MUTANT(list_keeps_erased)) memmove(d->lists + to, d->lists + from, count * sizeof *d->lists);
+    if (to < from && MUTANT(list_keeps_erased)) return;
+    if (d->centroids) memmove(d->lists + to, d->lists + from, count * sizeof *d->lists);
 }
 
 result dense_add_many(dense *d, const dense_document *documents, size_t count)
@@ -289,17 +290,18 @@ bool dense_find(const dense *d, id128 document, uint32_t chunk, uint32_t *row)
     return id_equal(d->keys[*row].document, document) && d->keys[*row].chunk == chunk;
 }
 
-/* The best k of the picked rows (NULL: of all; count of them). */
-static result best_of(const dense *d, const float *query, const uint32_t *picked, uint32_t count, uint32_t k,
-                      dense_hit *hits, uint32_t *hit_count)
+/* Fills hits from a search for the best k of the picked rows (NULL: of all; count of them). floor NULL: none. */
+static result best_of(const dense *d, const float *query, const uint32_t *picked, uint32_t count, const float *floor,
+                      uint32_t k, dense_hit *hits, uint32_t *hit_count)
 {
     *hit_count = 0;
     if (k > count) k = count;
     if (k == 0) return OK;
     float *scores = mem_alloc_array(k, sizeof *scores);
     faiss_idx_t *labels = mem_alloc_array(k, sizeof *labels);
-    int failed = picked == NULL ? faiss_Index_search(d->index, 1, query, k, scores, labels)
-                                : lethe_faiss_search_rows(d->index, picked, count, query, k, scores, labels);
+    int failed = floor == NULL
+        ? faiss_Index_search(d->index, 1, query, k, scores, labels)
+        : lethe_faiss_search_some(d->index, picked, count, *floor, query, k, scores, labels);
     for (uint32_t i = 0; !failed && i < k && labels[i] >= 0; i++) {
         hits[i] = (dense_hit){(uint32_t)labels[i], scores[i]};
         *hit_count = i + 1;
@@ -312,33 +314,42 @@ static result best_of(const dense *d, const float *query, const uint32_t *picked
 result dense_search(const dense *d, const float *query, uint32_t k, dense_hit *hits,
                     uint32_t *hit_count)
 {
-    return best_of(d, query, NULL, d->rows, k, hits, hit_count);
+    return best_of(d, query, NULL, d->rows, NULL, k, hits, hit_count);
 }
 
-void dense_count_lists(const dense *d, uint64_t *sizes)
+result dense_search_some(const dense *d, const float *query, const bool *chosen, float floor, uint32_t k,
+                         dense_hit *hits, uint32_t *hit_count)
 {
-    ASSERT(d->centroids != NULL);
-    for (uint32_t r = 0; r < d->rows; r++) sizes[d->lists[r]]++;
-}
-
-uint8_t dense_list(const dense *d, uint32_t row)
-{
-    ASSERT(d->centroids != NULL && row < d->rows);
-    return d->lists[row];
-}
-
-result dense_probe(const dense *d, const float *query, const bool *chosen, uint32_t k, dense_hit *hits,
-                   uint32_t *hit_count)
-{
+    if (chosen == NULL) return best_of(d, query, NULL, d->rows, &floor, k, hits, hit_count);
     ASSERT(d->centroids != NULL);
     uint32_t *picked = mem_alloc_array(d->rows, sizeof *picked), count = 0;
     for (uint32_t r = 0; r < d->rows; r++) {
         picked[count] = r;
         count += chosen[d->lists[r]];
     }
-    result done = best_of(d, query, picked, count, k, hits, hit_count);
+    result done = best_of(d, query, picked, count, &floor, k, hits, hit_count);
     mem_free(picked);
     return done;
+}
+
+/* Four tables, since neighbours are often of one list: each would wait for the other's sum to be written. */
+void dense_count_lists(const dense *d, uint64_t *sizes)
+{
+    ASSERT(d->centroids != NULL);
+    uint32_t counts[4][DENSE_LISTS_MAX] = {{0}}, r = 0;
+    for (; r + 4 <= d->rows; r += 4)
+        for (uint32_t i = 0; i < 4; i++) counts[i][d->lists[r + i]]++;
+    for (; r < d->rows; r++) counts[0][d->lists[r]]++;
+    for (uint32_t i = 0; i < DENSE_LISTS_MAX; i++)
+        sizes[i] += (uint64_t)counts[0][i] + counts[1][i] + counts[2][i] + counts[3][i];
+}
+
+const uint8_t *dense_lists(const dense *d) { return d->lists; }
+
+uint8_t dense_list(const dense *d, uint32_t row)
+{
+    ASSERT(d->centroids != NULL && row < d->rows);
+    return d->lists[row];
 }
 
 uint64_t dense_bytes(const dense *d)

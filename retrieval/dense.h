@@ -38,12 +38,13 @@ const float *dense_vector(const dense *d, uint32_t row);
  * reduction order. Returns how many. */
 MUST_USE result dense_search(const dense *d, const float *query, uint32_t k, dense_hit *hits,
                              uint32_t *hit_count);
-/* Adds the number of rows of each list to sizes (DENSE_LISTS_MAX). Only with lists, as dense_list and dense_probe. */
+/* As dense_search, with the same bits, but of the rows alone whose lists are chosen (DENSE_LISTS_MAX; NULL: all rows,
+ * with lists or without), and of scores from floor on. */
+MUST_USE result dense_search_some(const dense *d, const float *query, const bool *chosen, float floor, uint32_t k,
+                                  dense_hit *hits, uint32_t *hit_count);
+/* Adds the number of rows of each list to sizes (DENSE_LISTS_MAX). Only with lists, as dense_list. */
 void dense_count_lists(const dense *d, uint64_t *sizes);
 uint8_t dense_list(const dense *d, uint32_t row);
-/* As dense_search, but of the rows alone whose lists are chosen (DENSE_LISTS_MAX): with all chosen the same bits. */
-MUST_USE result dense_probe(const dense *d, const float *query, const bool *chosen, uint32_t k, dense_hit *hits,
-                            uint32_t *hit_count);
 /* The inner product as dense_search computes it, bit for bit. */
 float dense_dot(const dense *d, uint32_t row, const float *query);
 /* The row of one chunk; false when it is not here. */

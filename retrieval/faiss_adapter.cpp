@@ -18,6 +18,7 @@
 #include <faiss/impl/FaissException.h>
 #include <faiss/impl/IDSelector.h>
 
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -40,7 +41,7 @@ extern "C" void mem_wipe(void *p, size_t size);
 namespace {
 
 constexpr size_t LANES = 64;
-constexpr size_t AHEAD = 4;                // rows between the one that is read and the one that is fetched
+constexpr size_t AHEAD = 8;                // rows between the one that is read and the one that is fetched
 constexpr size_t HUGE_PAGE_BYTES = size_t(2) << 20;
 
 struct Scan {
@@ -54,11 +55,13 @@ struct Scan {
 };
 
 // The best k so far as a heap whose root is the worst; rows come in ascending order, so an equal
-// score never displaces an earlier row.
+// score never displaces an earlier row. Scores below the floor are left out.
 struct Best {
     float *score;
     faiss::Index::idx_t *row;
-    size_t k, count = 0;
+    size_t k;
+    float floor;
+    size_t count = 0;
 
     static bool worse(float sa, faiss::Index::idx_t ra, float sb, faiss::Index::idx_t rb)
     {
@@ -99,7 +102,7 @@ struct Best {
     }
     void put(float s, size_t r)
     {
-        if (count < k || s > score[0]) put_slow(s, r);
+        if (count < k ? s >= floor : s > score[0]) put_slow(s, r);
     }
     // Heap sort: repeatedly moves the worst to the end, which leaves the best first.
     void finish()
@@ -271,9 +274,9 @@ struct WideFlatIP : faiss::Index {
     {
         if (params != nullptr) throw std::invalid_argument("search parameters are not supported");
         for (idx_t i = 0; i < n && k > 0; i++)
-            search_one(x + i * d, nullptr, (size_t)ntotal, (size_t)k, distances + i * k, labels + i * k);
+            search_one(x + i * d, nullptr, (size_t)ntotal, -INFINITY, (size_t)k, distances + i * k, labels + i * k);
     }
-    void search_one(const float *x, const uint32_t *picked, size_t count, size_t k, float *distances,
+    void search_one(const float *x, const uint32_t *picked, size_t count, float floor, size_t k, float *distances,
                     idx_t *labels) const
     {
         size_t dimensions = (size_t)d, padded_size = (dimensions + LANES - 1) / LANES * LANES;
@@ -282,7 +285,7 @@ struct WideFlatIP : faiss::Index {
         while ((uintptr_t)query % 64) query++;
         std::memcpy(query, x, row_bytes());
         Scan s = {rows, query, dimensions, dimensions / LANES, dimensions % LANES, picked};
-        Best best = {distances, labels, k};
+        Best best = {distances, labels, k, floor};
         scan(s, count, best);
         best.finish();
         mem_wipe(padded.data(), padded.size() * sizeof(float));
@@ -322,13 +325,14 @@ extern "C" int lethe_faiss_IndexFlatIP_new(FaissIndexFlatIP **out, faiss_idx_t d
     }
 }
 
-extern "C" int lethe_faiss_search_rows(const FaissIndexFlatIP *index, const uint32_t *rows, size_t count,
+extern "C" int lethe_faiss_search_some(const FaissIndexFlatIP *index, const uint32_t *rows, size_t count, float floor,
                                        const float *query, faiss_idx_t k, float *scores, faiss_idx_t *labels)
 {
     const WideFlatIP *wide = dynamic_cast<const WideFlatIP *>(reinterpret_cast<const faiss::Index *>(index));
     if (wide == nullptr || k <= 0) return -4;
     try {
-        wide->search_one(query, rows, count, (size_t)k, scores, labels);
+        if (rows == nullptr) count = (size_t)wide->ntotal;
+        wide->search_one(query, rows, count, floor, (size_t)k, scores, labels);
         return 0;
     } catch (...) {
         return -4;

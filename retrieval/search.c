@@ -270,13 +270,12 @@ static result dense_pool(search *q)
     float floor = -INFINITY;
     result done = choose_lists(q, chosen, &probes);
     for (uint32_t v = 0; v < q->view_count && is_ok(done); v++) {
-        const dense *vectors = q->views[v].p->vectors;
         uint32_t count = 0;
         done = ifc_context_alive(q->scope->context);
-        if (is_ok(done)) done = probes ? dense_probe(vectors, q->vector, chosen, POOL, hits, &count)
-                                       : dense_search(vectors, q->vector, POOL, hits, &count);
-        for (uint32_t i = 0; i < count && hits[i].score >= floor; i++) push(q, v, hits[i].row, hits[i].score);
-        if (q->candidate_count - first < 4 * POOL) continue;
+        if (is_ok(done)) done = dense_search_some(q->views[v].p->vectors, q->vector, probes ? chosen : NULL, floor, POOL,
+                                                  hits, &count);
+        for (uint32_t i = 0; i < count; i++) push(q, v, hits[i].row, hits[i].score);
+        if (q->candidate_count - first < 2 * POOL) continue;
         cut_pool(q, first);
         floor = q->candidates[q->candidate_count - 1].score;
     }

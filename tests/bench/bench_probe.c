@@ -172,11 +172,10 @@ static uint32_t search(const bench *b, const index_of *x, const float *query, ui
     *read = lists > 0 ? 0 : x->rows;
     for (uint32_t i = 0; lists > 0 && i < DENSE_LISTS_MAX; i++) *read += chosen[i] ? sizes[i] : 0;
     for (uint32_t p = 0; p < x->count; p++) {
-        if (lists > 0) must(dense_probe(x->parts[p], query, chosen, POOL, hits, &n));
-        else must(dense_search(x->parts[p], query, POOL, hits, &n));
-        for (uint32_t i = 0; i < n && hits[i].score >= floor; i++)
+        must(dense_search_some(x->parts[p], query, lists > 0 ? chosen : NULL, floor, POOL, hits, &n));
+        for (uint32_t i = 0; i < n; i++)
             out[count++] = (found){(uint64_t)p * PART_ROWS + hits[i].row, hits[i].score};
-        if (count < 4 * POOL) continue;
+        if (count < 2 * POOL) continue;
         qsort(out, count, sizeof *out, best_first);
         count = POOL;
         floor = out[count - 1].score;
