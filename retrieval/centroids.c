@@ -47,20 +47,17 @@ result centroids_open(dense **out, const char *dir, uint32_t dimensions)
     return r;
 }
 
-result centroids_choose(const dense *centroids, const float *query, const uint64_t *sizes, uint32_t lists,
-                        uint64_t least_rows, bool *chosen)
+result centroids_choose(const dense *centroids, const float *query, const uint64_t *sizes, uint64_t least_rows,
+                        bool *chosen)
 {
     dense_hit order[DENSE_LISTS_MAX];
-    uint32_t count = 0, taken = 0;
+    uint32_t count = 0;
     uint64_t rows = 0;
     memset(chosen, 0, DENSE_LISTS_MAX * sizeof *chosen);
     TRY(dense_search(centroids, query, DENSE_LISTS_MAX, order, &count));
-    for (uint32_t i = 0; i < count && (taken < lists || rows < least_rows); i++) {
-        uint32_t list = order[i].row;
-        if (sizes[list] == 0) continue;
-        chosen[list] = true;
-        taken++;
-        rows += sizes[list];
+    for (uint32_t i = 0; i < count && rows < least_rows; i++) {
+        chosen[order[i].row] = sizes[order[i].row] > 0;
+        rows += sizes[order[i].row];
     }
     mem_wipe(order, sizeof order);
     return OK;

@@ -20,7 +20,7 @@ result retrieval_open(retrieval **out, const retrieval_options *o)
     r->store_max_bytes = o->store_max_bytes ? o->store_max_bytes : STORE_MAX_DEFAULT;
     r->chunk_target_bytes = o->chunk_target_bytes ? o->chunk_target_bytes : CHUNK_TARGET_DEFAULT;
     r->probe_chunks_min = o->probe_chunks_min ? o->probe_chunks_min : PROBE_CHUNKS_MIN_DEFAULT;
-    r->probe_lists = o->probe_lists ? o->probe_lists : PROBE_LISTS_DEFAULT;
+    r->probe_percent = o->probe_percent ? o->probe_percent : PROBE_PERCENT_DEFAULT;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->idle, NULL);
     result done = OK;

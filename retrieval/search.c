@@ -258,7 +258,8 @@ static result choose_lists(const search *q, bool *chosen, bool *probes)
     *probes = q->r->centroids != NULL && rows >= q->r->probe_chunks_min;
     if (!*probes) return OK;
     for (uint32_t v = 0; v < q->view_count; v++) dense_count_lists(q->views[v].p->vectors, sizes);
-    return centroids_choose(q->r->centroids, q->vector, sizes, q->r->probe_lists, POOL, chosen);
+    uint64_t least = (rows * q->r->probe_percent + 99) / 100;
+    return centroids_choose(q->r->centroids, q->vector, sizes, least > POOL ? least : POOL, chosen);
 }
 
 /* The pool is cut now and then, and what is worse than the cut never enters: as if cut once at the end. */

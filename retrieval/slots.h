@@ -45,7 +45,7 @@ struct retrieval {
     keytree *keys;
     embedder *embedder;
     dense *centroids;              /* NULL: the embedder has none */
-    uint32_t stores_open_max, chunk_target_bytes, probe_chunks_min, probe_lists;
+    uint32_t stores_open_max, chunk_target_bytes, probe_chunks_min, probe_percent;
     uint64_t document_max_bytes, store_max_bytes;
     pthread_mutex_t lock;          /* the table, the fences, each slot's users */
     pthread_cond_t idle;

@@ -63,7 +63,7 @@ static const setting settings[] = {
     U32("stores_open_max", stores_open_max, 1, 100000, 128, "stores open (and in memory) at once"),
     U32("probe_chunks_min", probe_chunks_min, 1, UINT32_MAX, 32768,
         "chunks that the asker may read, from which on a dense search reads the nearest lists alone"),
-    U32("probe_lists", probe_lists, 1, 256, 48, "lists that it then reads, of the embedder's 256; 256: all, exactly"),
+    U32("probe_percent", probe_percent, 1, 100, 20, "of the chunks it then reads, at least; 100: all, exactly"),
     U64("document_max_bytes", document_max_bytes, 1024, GIB, 64 * MIB, "one document"),
     U64("store_max_bytes", store_max_bytes, 16 * MIB, 1024 * GIB, 16 * GIB, "one owner's store"),
     U64("quota_documents", quota.documents_max, 0, 1u << 30, 100000, "documents of one owner"),

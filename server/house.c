@@ -329,7 +329,7 @@ static result open_steps(house *h, const root_keeper_process *keeper)
         .document_max_bytes = h->settings.document_max_bytes,
         .store_max_bytes = h->settings.store_max_bytes,
         .probe_chunks_min = h->settings.probe_chunks_min,
-        .probe_lists = h->settings.probe_lists,
+        .probe_percent = h->settings.probe_percent,
     };
     TRY(retrieval_open(&h->stores, &options));
     TRY(erasure_recover(h));

@@ -15,8 +15,8 @@ Steps, each a function below:
  4. kmeans      spherical: the nearest centroid is the one of the greatest inner product
  5. write       rows to 8 bits, the greatest element to 127; the scale makes the length 1 again
 Needs numpy. Same seed, data, numpy and machine type: the same bytes. --measure writes nothing: it
-trains on four documents of five and prints what probing finds among the chunks of the fifth, and of the
-medical ones of all alone, which lie in few lists.
+trains on four documents of five and prints what probing finds among the chunks of the fifth, of all, and of
+the medical ones alone, which lie in few lists.
 """
 import argparse
 import array
@@ -227,21 +227,20 @@ def write(folder, eight, scales):
 # ---- what it finds -----------------------------------------------------------------------------
 
 def measure(name, vectors, queries, centroids, best=10):
-    """Recall of the best ten in the lists of the nearest centroids, empty lists passed over as the server does."""
+    """Recall of the best ten in the nearest lists that hold a share of the chunks, as the server reads them."""
     which, _ = nearest(vectors, centroids)
     sizes = np.bincount(which, minlength=len(centroids))
     say(f"{name}: {len(vectors)} chunks, {np.count_nonzero(sizes)} lists, largest {sizes.max()}")
     top = np.concatenate([np.argsort(-(q @ vectors.T), axis=1, kind="stable")[:, :best]
                           for q in np.array_split(queries, 20)])
-    dots = queries @ centroids.T
-    dots[:, sizes == 0] = -2
-    order = np.argsort(-dots, axis=1, kind="stable")
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(len(centroids))[None], axis=1)
-    found = np.take_along_axis(rank, which[top], axis=1)
-    for lists in (8, 16, 24, 32, 48, 64, 96, 128):
-        read = np.where(rank < lists, sizes, 0).sum(axis=1).mean() / len(vectors)
-        print(f"  {lists:4d} lists: recall@{best} {(found < lists).mean():.4f}, {read:6.1%} of the chunks read")
+    order = np.argsort(-(queries @ centroids.T), axis=1, kind="stable")
+    ahead = np.empty_like(order)             # chunks in the lists nearer than this one
+    np.put_along_axis(ahead, order, np.cumsum(sizes[order], axis=1) - sizes[order], axis=1)
+    found = np.take_along_axis(ahead, which[top], axis=1)
+    for percent in (5, 10, 15, 20, 30, 50):
+        least = len(vectors) * percent / 100
+        read = np.where(ahead < least, sizes, 0).sum(axis=1).mean() / len(vectors)
+        print(f"  {percent:3d} percent: recall@{best} {(found < least).mean():.4f}, {read:6.1%} of the chunks read")
 
 
 def main():
@@ -271,9 +270,13 @@ def main():
         return
     centroids = eight.astype(np.float32) * scales[:, None]
     queries = embed(tokenizer, table, [questions[i] for i in random.choice(len(questions), 2000, replace=False)])
-    measure("held-out documents", vectors[known & ~train], queries, centroids)
-    measure("all documents", vectors[known], queries, centroids)
-    measure("medical documents alone", vectors[known & (source == "medquad")], queries, centroids)
+    medical = known & (source == "medquad")
+    long = [i for i in np.flatnonzero(medical) if len(texts[i].split()) > 40]
+    spans = [" ".join(texts[i].split()[20:32]) for i in random.choice(long, 2000, replace=False)]
+    measure("questions of held-out documents", vectors[known & ~train], queries, centroids)
+    measure("questions of all documents", vectors[known], queries, centroids)
+    measure("medical words of medical documents", vectors[medical], embed(tokenizer, table, spans), centroids)
+    measure("questions of medical documents", vectors[medical], queries, centroids)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
  *   bench_probe [--embedder DIR] [--rows N] [--queries N] [--text FILE [--ask FILE]] [--csv FILE]
  *
  * With --text the vectors are those of a text's chunks, cut and embedded as the server does, and the queries those of
- * the lines of another file (or every so many-th sentence of the text). Without, they are made up: around the centroids at the
- * distances that text has (cosine 0.75), queries around a row. For growing numbers of rows, and 16 to all lists: medians
- * of the thread's processor time over the queries, flat and probing in turn, what share of the rows is read, how many of
- * the ten best are found, and what giving a row its list costs. Exits with 1 where all lists find anything else than the
- * flat search. */
+ * the lines of another file (or sentences of the text). Without, they are made up: around the centroids at the
+ * distances that text has (cosine 0.75), queries around a row. For growing numbers of rows, and 5 to 100 percent of
+ * them: medians of the thread's processor time over the queries, flat and probing in turn, what share of the rows is
+ * read, how many of the ten best are found, and what adding a row costs, which is mostly finding its list. Exits with 1
+ * where all lists find anything else than the flat search. */
 #include <math.h>
 #include <string.h>
 #include <time.h>
@@ -18,7 +18,7 @@
 #include "embedder.h"
 
 enum { PART_ROWS = 6144, POOL = 200, BEST = 10, QUERIES_MAX = 1000, CHOICES = 6, SIZES_MAX = 16 };
-static const uint32_t CHOICE[CHOICES] = {16, 32, 48, 64, 96, DENSE_LISTS_MAX};
+static const uint32_t CHOICE[CHOICES] = {5, 10, 15, 20, 30, 100};         /* percent */
 
 typedef struct {
     const char *dir, *text, *ask, *csv;
@@ -159,20 +159,28 @@ static int best_first(const void *a_, const void *b_)
     return (a->row > b->row) - (a->row < b->row);
 }
 
-/* As the server's dense_pool (search.c); lists 0: flat. Returns how many, best first; *read: the rows that were. */
-static uint32_t search(const bench *b, const index_of *x, const float *query, uint32_t lists, found *out, uint64_t *read)
+static result choose(const bench *b, const float *query, const uint64_t *sizes, uint32_t rows, uint32_t percent,
+                     bool *chosen)
+{
+    uint64_t least = ((uint64_t)rows * percent + 99) / 100;
+    return centroids_choose(b->centroids, query, sizes, least > POOL ? least : POOL, chosen);
+}
+
+/* As the server's dense_pool (search.c); percent 0: flat. Returns how many, best first; *read: the rows that were. */
+static uint32_t search(const bench *b, const index_of *x, const float *query, uint32_t percent, found *out,
+                       uint64_t *read)
 {
     static dense_hit hits[POOL];
     uint64_t sizes[DENSE_LISTS_MAX] = {0};
     bool chosen[DENSE_LISTS_MAX];
     uint32_t count = 0, n;
     float floor = -INFINITY;
-    for (uint32_t p = 0; lists > 0 && p < x->count; p++) dense_count_lists(x->parts[p], sizes);
-    if (lists > 0) must(centroids_choose(b->centroids, query, sizes, lists, POOL, chosen));
-    *read = lists > 0 ? 0 : x->rows;
-    for (uint32_t i = 0; lists > 0 && i < DENSE_LISTS_MAX; i++) *read += chosen[i] ? sizes[i] : 0;
+    for (uint32_t p = 0; percent > 0 && p < x->count; p++) dense_count_lists(x->parts[p], sizes);
+    if (percent > 0) must(choose(b, query, sizes, x->rows, percent, chosen));
+    *read = percent > 0 ? 0 : x->rows;
+    for (uint32_t i = 0; percent > 0 && i < DENSE_LISTS_MAX; i++) *read += chosen[i] ? sizes[i] : 0;
     for (uint32_t p = 0; p < x->count; p++) {
-        must(dense_search_some(x->parts[p], query, lists > 0 ? chosen : NULL, floor, POOL, hits, &n));
+        must(dense_search_some(x->parts[p], query, percent > 0 ? chosen : NULL, floor, POOL, hits, &n));
         for (uint32_t i = 0; i < n; i++)
             out[count++] = (found){(uint64_t)p * PART_ROWS + hits[i].row, hits[i].score};
         if (count < 2 * POOL) continue;
@@ -212,7 +220,7 @@ static bool measure(bench *b, uint32_t rows, FILE *csv)
             us[c][q] = now_us() - start;
             read[c] += one;
             common[c] += in_common(flat, probed, BEST < m ? BEST : m);
-            for (uint32_t i = 0; CHOICE[c] == DENSE_LISTS_MAX && i < n; i++)
+            for (uint32_t i = 0; CHOICE[c] == 100 && i < n; i++)
                 same = same && m == n && flat[i].row == probed[i].row && flat[i].score == probed[i].score;
         }
     }
@@ -222,7 +230,7 @@ static bool measure(bench *b, uint32_t rows, FILE *csv)
     for (int c = 0; c < CHOICES; c++) {
         double part = median(us[c], b->queries), recall = (double)common[c] / b->queries / BEST;
         double share = (double)read[c] / b->queries / rows;
-        printf("  %3u lists %8.0f us, %5.2f times as fast, %5.1f %% of the rows, recall@%d %.4f\n", CHOICE[c], part,
+        printf("  %3u percent %8.0f us, %5.2f times as fast, %5.1f %% of the rows, recall@%d %.4f\n", CHOICE[c], part,
                all / part, share * 100, BEST, recall);
         if (csv) fprintf(csv, "%u,%u,%.1f,%.1f,%.4f,%.4f\n", rows, CHOICE[c], all, part, share, recall);
     }
@@ -249,7 +257,8 @@ int main(int argc, char **argv)
 {
     bench b = {.dir = "model/bundled/embedder", .rows = 200000, .queries = 60};
     if (!parse(argc, argv, &b)) {
-        fprintf(stderr, "usage: bench_probe [--embedder DIR] [--rows N] [--queries N] [--text FILE [--ask FILE]] [--csv FILE]\n");
+        fprintf(stderr, "usage: bench_probe [--embedder DIR] [--rows N] [--queries N] [--text FILE [--ask FILE]] "
+                "[--csv FILE]\n");
         return 2;
     }
     must(embedder_open(&b.e, b.dir));
@@ -260,7 +269,7 @@ int main(int argc, char **argv)
     if (b.text) read_text(&b);
     else make_up(&b);
     FILE *csv = b.csv ? fopen(b.csv, "w") : NULL;
-    if (csv) fprintf(csv, "rows,lists,flat_us,probe_us,share_read,recall\n");
+    if (csv) fprintf(csv, "rows,percent,flat_us,probe_us,share_read,recall\n");
     bool same = true;
     uint32_t sizes[SIZES_MAX], count = 0;
     for (uint32_t rows = b.rows; rows >= 1024 && count < SIZES_MAX; rows /= 2) sizes[count++] = rows;

@@ -138,7 +138,7 @@ static bool found_alike(const dense *a, const dense *b)
             uint64_t sizes[DENSE_LISTS_MAX] = {0};
             bool chosen[DENSE_LISTS_MAX];
             dense_count_lists(of[i], sizes);
-            CHECK_OK(centroids_choose(points, queries[q], sizes, 2, K, chosen));
+            CHECK_OK(centroids_choose(points, queries[q], sizes, dense_rows(of[i]) / 4, chosen));
             CHECK_OK(dense_search_some(of[i], queries[q], chosen, -INFINITY, K, hits[i], &n[i]));
         }
         alike = alike && same_hits(hits[0], n[0], hits[1], n[1]);
@@ -192,7 +192,7 @@ static void lists_of_removed_rows_are_zeroed(void)
     dense_close(&upper);
 }
 
-static void nearest_lists_that_hold_something_are_chosen(void)
+static void the_nearest_lists_are_chosen(void)
 {
     dense_hit order[LISTS];
     bool chosen[DENSE_LISTS_MAX];
@@ -201,12 +201,10 @@ static void nearest_lists_that_hold_something_are_chosen(void)
     CHECK_OK(dense_search(points, queries[0], LISTS, order, &n));
     CHECK(n == LISTS);
     for (uint32_t i = 0; i < LISTS; i++) sizes[order[i].row] = i % 2 ? 10 : 0;         /* the nearest is empty */
-    for (uint32_t lists = 1; lists <= LISTS; lists++)
-        for (uint64_t least = 0; least <= 70; least += 5) {
-            uint64_t wanted = lists > (least + 9) / 10 ? lists : (least + 9) / 10;
-            CHECK_OK(centroids_choose(points, queries[0], sizes, lists, least, chosen));
-            for (uint32_t i = 0; i < LISTS; i++) CHECK(chosen[order[i].row] == (i % 2 == 1 && i / 2 < wanted));
-        }
+    for (uint64_t least = 0; least <= 70; least++) {
+        CHECK_OK(centroids_choose(points, queries[0], sizes, least, chosen));
+        for (uint32_t i = 0; i < LISTS; i++) CHECK(chosen[order[i].row] == (i % 2 == 1 && i / 2 < (least + 9) / 10));
+    }
 }
 
 /* ---- the file -------------------------------------------------------------------------------- */
@@ -308,7 +306,7 @@ static void text_vector(const recall *x, uint32_t topic, uint32_t length, float 
     for (uint32_t d = 0; d < x->dimensions; d++) out[d] *= (float)(1 / sqrt(square));
 }
 
-static double recall_with(const recall *x, uint32_t lists, double *share)
+static double recall_with(const recall *x, uint32_t percent, double *share)
 {
     uint64_t sizes[DENSE_LISTS_MAX] = {0}, read = 0, found = 0;
     dense_count_lists(x->rows, sizes);
@@ -317,7 +315,7 @@ static double recall_with(const recall *x, uint32_t lists, double *share)
         dense_hit flat[BEST], probed[BEST];
         bool chosen[DENSE_LISTS_MAX];
         uint32_t n, m;
-        CHECK_OK(centroids_choose(x->centroids, query, sizes, lists, 200, chosen));
+        CHECK_OK(centroids_choose(x->centroids, query, sizes, ROWS * percent / 100, chosen));
         CHECK_OK(dense_search(x->rows, query, BEST, flat, &n));
         CHECK_OK(dense_search_some(x->rows, query, chosen, -INFINITY, BEST, probed, &m));
         for (uint32_t i = 0; i < n; i++)
@@ -337,12 +335,12 @@ static void measure_recall(recall *x)
     CHECK_OK(dense_open_listed(&x->rows, x->centroids));
     CHECK_OK(dense_add(x->rows, ids[0], ROWS, rows));
     double share, last = 0;
-    static const uint32_t lists[] = {16, PROBE_LISTS_DEFAULT, 128, DENSE_LISTS_MAX};
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        double got = recall_with(x, lists[i], &share);
-        printf("# %u lists: recall@10 %.3f, %.1f %% of the rows\n", lists[i], got, share * 100);
+    static const uint32_t percents[] = {5, PROBE_PERCENT_DEFAULT, 50, 100};
+    for (size_t i = 0; i < sizeof percents / sizeof *percents; i++) {
+        double got = recall_with(x, percents[i], &share);
+        printf("# %u percent: recall@10 %.3f, %.1f %% of the rows\n", percents[i], got, share * 100);
         CHECK(got >= last);
-        if (lists[i] == PROBE_LISTS_DEFAULT) CHECK(got >= 0.95 && share <= 0.40);
+        if (percents[i] == PROBE_PERCENT_DEFAULT) CHECK(got >= 0.95 && share <= 0.25);
         last = got;
     }
     CHECK(last == 1 && share == 1);
@@ -385,7 +383,7 @@ int main(void)
     RUN(all_lists_are_the_flat_search);
     RUN(history_leaves_no_trace);
     RUN(lists_of_removed_rows_are_zeroed);
-    RUN(nearest_lists_that_hold_something_are_chosen);
+    RUN(the_nearest_lists_are_chosen);
     RUN(files_are_checked);
     RUN(the_bundled_centroids_find_most);
     dense_close(&points);
