@@ -121,7 +121,7 @@ static void beside_reserve(dense *d, uint32_t rows)
     d->capacity = capacity;
 }
 
-/* The list of each of the vectors, each searched for alone. */
+/* The list of each of the vectors, each searched for alone: its bits do not depend on who comes with it. */
 static void lists_find(const dense *d, const float *vectors, uint32_t count, uint8_t *lists)
 {
     float *scores = mem_alloc_array(count, sizeof *scores);

@@ -253,11 +253,16 @@ static result choose_lists(const search *q, bool *chosen, bool *probes)
     for (uint32_t v = 0; v < q->view_count; v++) rows += dense_rows(q->views[v].p->vectors);
 #ifdef LETHE_MUTANTS
     if (MUTANT(probe_switch_counts_all)) rows = count_all(q, NULL);
-    if (MUTANT(probe_sizes_count_all)) (void)count_all(q, sizes);
 #endif
     *probes = q->r->centroids != NULL && rows >= q->r->probe_chunks_min;
     if (!*probes) return OK;
     for (uint32_t v = 0; v < q->view_count; v++) dense_count_lists(q->views[v].p->vectors, sizes);
+#ifdef LETHE_MUTANTS
+    if (MUTANT(probe_sizes_count_all)) {
+        memset(sizes, 0, sizeof sizes);
+        (void)count_all(q, sizes);
+    }
+#endif
     uint64_t least = (rows * q->r->probe_percent + 99) / 100;
     return centroids_choose(q->r->centroids, q->vector, sizes, least > POOL ? least : POOL, chosen);
 }

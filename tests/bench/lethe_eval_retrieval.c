@@ -9,9 +9,9 @@
  *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
  * Options, to try other weights than the server's: --k1 F --b F --document F (share of
  * document-level evidence), --dense F (dense share), --window F, --rarity F, --passages N (feedback; 0: none),
- * --words N, --share F, --sharpness F, --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one),
- * --probe-chunks-min N, --probe-percent N (as the server's settings; the former 1: always). A .gz file is read through the
- * gzip program. */
+ * --words N, --share F, --sharpness F, --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid
+ * (only one), --probe-chunks-min N, --probe-percent N (as the server's settings; the former 1: always). A .gz file is
+ * read through the gzip program. */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
