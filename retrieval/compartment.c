@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-void holding_init(holding *h, uint32_t dimensions)
+void holding_init(holding *h, uint32_t dimensions, const dense *centroids)
 {
-    *h = (holding){.dimensions = dimensions, .part_rows_max = PART_ROWS_MAX};
+    *h = (holding){.dimensions = dimensions, .part_rows_max = PART_ROWS_MAX, .centroids = centroids};
 }
 
 static void part_free(part *p)
@@ -47,7 +47,7 @@ void holding_clear(holding *h)
     for (uint32_t i = 0; i < h->document_count; i++) document_free(&h->documents[i]);
     mem_free(h->parts);
     mem_free(h->documents);
-    *h = (holding){.dimensions = h->dimensions, .part_rows_max = h->part_rows_max};
+    *h = (holding){.dimensions = h->dimensions, .part_rows_max = h->part_rows_max, .centroids = h->centroids};
 }
 
 static uint64_t id_half(id128 id, size_t half)
@@ -181,7 +181,7 @@ static result part_add(holding *h, const ifc_label *label, id128 prefix, uint32_
     p->bits = bits;
     memcpy(p->prefix.b, prefix.b, (bits + 7) / 8);
     for (uint32_t n = bits; n % 8 != 0; n++) p->prefix = id_with_bit(p->prefix, n, 0);
-    result r = dense_open(&p->vectors, h->dimensions);
+    result r = h->centroids ? dense_open_listed(&p->vectors, h->centroids) : dense_open(&p->vectors, h->dimensions);
     if (!is_ok(r)) {
         mem_free(p);
         return r;

@@ -34,6 +34,7 @@ typedef struct {
 
 typedef struct {
     uint32_t dimensions, part_rows_max;      /* the latter PART_ROWS_MAX, but for tests */
+    const dense *centroids;        /* borrowed; NULL: rows have no lists */
     part **parts;
     uint32_t part_count, part_capacity;
     holding_document *documents;   /* ascending ids */
@@ -41,7 +42,7 @@ typedef struct {
     uint64_t chunks, text_bytes;
 } holding;
 
-void holding_init(holding *h, uint32_t dimensions);
+void holding_init(holding *h, uint32_t dimensions, const dense *centroids);
 void holding_clear(holding *h);                           /* wipes */
 /* Zeros what is held; the memory is given back by holding_clear, which alone may follow. */
 void holding_wipe(holding *h);

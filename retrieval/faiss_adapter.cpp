@@ -9,12 +9,16 @@
 // (82 %), software prefetch at any distance from 0.5 to 32 KiB (75-90 %), several rows at a time or
 // several streams (35-80 %).
 // Bytes: rows x dimensions x 4, read once. Measured by tests/bench/bench_scan.
+//
+// A scan of some rows gathers them over the same memory. The next rows are known but not in sequence, so that
+// there prefetching pays (tests/bench/bench_probe).
 #include "faiss_adapter.h"
 
 #include <faiss/IndexFlat.h>
 #include <faiss/impl/FaissException.h>
 #include <faiss/impl/IDSelector.h>
 
+#include <cmath>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -37,6 +41,7 @@ extern "C" void mem_wipe(void *p, size_t size);
 namespace {
 
 constexpr size_t LANES = 64;
+constexpr size_t AHEAD = 8;                // rows between the one that is read and the one that is fetched
 constexpr size_t HUGE_PAGE_BYTES = size_t(2) << 20;
 
 struct Scan {
@@ -45,14 +50,18 @@ struct Scan {
     size_t dimensions;
     size_t blocks;               // whole blocks of LANES
     size_t tail;                 // elements behind them
+    const uint32_t *picked;      // the rows to scan, ascending; null: all of them
+    const float *row(size_t r) const { return rows + r * dimensions; }
 };
 
 // The best k so far as a heap whose root is the worst; rows come in ascending order, so an equal
-// score never displaces an earlier row.
+// score never displaces an earlier row. Scores below the floor are left out.
 struct Best {
     float *score;
     faiss::Index::idx_t *row;
-    size_t k, count = 0;
+    size_t k;
+    float floor;
+    size_t count = 0;
 
     static bool worse(float sa, faiss::Index::idx_t ra, float sb, faiss::Index::idx_t rb)
     {
@@ -93,7 +102,7 @@ struct Best {
     }
     void put(float s, size_t r)
     {
-        if (count < k || s > score[0]) put_slow(s, r);
+        if (count < k ? s >= floor : s > score[0]) put_slow(s, r);
     }
     // Heap sort: repeatedly moves the worst to the end, which leaves the best first.
     void finish()
@@ -142,10 +151,12 @@ float dot_portable(const float *x, const float *y, size_t dimensions)
     return fold_portable(lanes);
 }
 
-void scan_portable(const Scan &s, size_t first, size_t end, Best &best)
+void scan_portable(const Scan &s, size_t count, Best &best)
 {
-    for (size_t r = first; r < end; r++)
-        best.put(dot_portable(s.rows + r * s.dimensions, s.query, s.dimensions), r);
+    for (size_t i = 0; i < count; i++) {
+        size_t r = s.picked ? s.picked[i] : i;
+        best.put(dot_portable(s.row(r), s.query, s.dimensions), r);
+    }
 }
 
 // ---- x86 ----------------------------------------------------------------------------------------
@@ -166,30 +177,38 @@ __attribute__((target("avx2"))) inline void block_avx2(__m256 a[8], const float 
                                                  _mm256_loadu_ps(q + 8 * j)));
 }
 
-__attribute__((target("avx2"))) void scan_avx2(const Scan &s, size_t first, size_t end, Best &best)
+__attribute__((target("avx2"), always_inline)) inline float dot_avx2(const Scan &s, const float *x)
 {
-    for (size_t r = first; r < end; r++) {
-        const float *x = s.rows + r * s.dimensions;
-        __m256 a[8];
-        UNROLL
-        for (int j = 0; j < 8; j++) a[j] = _mm256_setzero_ps();
-        for (size_t b = 0; b < s.blocks; b++)
-            block_avx2(a, x + b * LANES, s.query + b * LANES);
-        if (s.tail) {
-            float last[LANES] = {0};
-            std::memcpy(last, x + s.blocks * LANES, s.tail * sizeof(float));
-            block_avx2(a, last, s.query + s.blocks * LANES);
+    __m256 a[8];
+    UNROLL
+    for (int j = 0; j < 8; j++) a[j] = _mm256_setzero_ps();
+    for (size_t b = 0; b < s.blocks; b++) block_avx2(a, x + b * LANES, s.query + b * LANES);
+    if (s.tail) {
+        float last[LANES] = {0};
+        std::memcpy(last, x + s.blocks * LANES, s.tail * sizeof(float));
+        block_avx2(a, last, s.query + s.blocks * LANES);
+    }
+    __m256 lo = _mm256_add_ps(_mm256_add_ps(a[0], a[2]), _mm256_add_ps(a[4], a[6]));
+    __m256 hi = _mm256_add_ps(_mm256_add_ps(a[1], a[3]), _mm256_add_ps(a[5], a[7]));
+    return _mm_cvtss_f32(fold8(_mm256_add_ps(lo, hi)));
+}
+
+__attribute__((target("avx2"))) void scan_avx2(const Scan &s, size_t count, Best &best)
+{
+    for (size_t r = 0; s.picked == nullptr && r < count; r++) best.put(dot_avx2(s, s.row(r)), r);
+    for (size_t i = 0; s.picked != nullptr && i < count; i++) {
+        if (i + AHEAD < count) {
+            const char *next = (const char *)s.row(s.picked[i + AHEAD]);
+            for (size_t at = 0; at < s.dimensions * sizeof(float); at += 64) _mm_prefetch(next + at, _MM_HINT_T0);
         }
-        __m256 lo = _mm256_add_ps(_mm256_add_ps(a[0], a[2]), _mm256_add_ps(a[4], a[6]));
-        __m256 hi = _mm256_add_ps(_mm256_add_ps(a[1], a[3]), _mm256_add_ps(a[5], a[7]));
-        best.put(_mm_cvtss_f32(fold8(_mm256_add_ps(lo, hi))), r);
+        best.put(dot_avx2(s, s.row(s.picked[i])), s.picked[i]);
     }
 }
 #endif
 
 // ---- the index class ----------------------------------------------------------------------------
 
-typedef void scan_fn(const Scan &, size_t first, size_t end, Best &);
+typedef void scan_fn(const Scan &, size_t count, Best &);
 
 scan_fn *scan_pick(lethe_scan_path path)
 {
@@ -255,23 +274,24 @@ struct WideFlatIP : faiss::Index {
     {
         if (params != nullptr) throw std::invalid_argument("search parameters are not supported");
         for (idx_t i = 0; i < n && k > 0; i++)
-            search_one(x + i * d, (size_t)k, distances + i * k, labels + i * k);
+            search_one(x + i * d, nullptr, (size_t)ntotal, -INFINITY, (size_t)k, distances + i * k, labels + i * k);
     }
-
-private:
-    void search_one(const float *x, size_t k, float *distances, idx_t *labels) const
+    void search_one(const float *x, const uint32_t *picked, size_t count, float floor, size_t k, float *distances,
+                    idx_t *labels) const
     {
         size_t dimensions = (size_t)d, padded_size = (dimensions + LANES - 1) / LANES * LANES;
         std::vector<float> padded(padded_size + 16, 0.0f);
         float *query = padded.data();
         while ((uintptr_t)query % 64) query++;
         std::memcpy(query, x, row_bytes());
-        Scan s = {rows, query, dimensions, dimensions / LANES, dimensions % LANES};
-        Best best = {distances, labels, k};
-        scan(s, 0, (size_t)ntotal, best);
+        Scan s = {rows, query, dimensions, dimensions / LANES, dimensions % LANES, picked};
+        Best best = {distances, labels, k, floor};
+        scan(s, count, best);
         best.finish();
         mem_wipe(padded.data(), padded.size() * sizeof(float));
     }
+
+private:
     // Untouched pages cost address space only, so the size doubles.
     void grow(size_t need)
     {
@@ -299,6 +319,20 @@ extern "C" int lethe_faiss_IndexFlatIP_new(FaissIndexFlatIP **out, faiss_idx_t d
         if (scan == nullptr) return -4;
         *out = reinterpret_cast<FaissIndexFlatIP *>(
             static_cast<faiss::Index *>(new WideFlatIP(dimensions, scan)));
+        return 0;
+    } catch (...) {
+        return -4;
+    }
+}
+
+extern "C" int lethe_faiss_search_some(const FaissIndexFlatIP *index, const uint32_t *rows, size_t count, float floor,
+                                       const float *query, faiss_idx_t k, float *scores, faiss_idx_t *labels)
+{
+    const WideFlatIP *wide = dynamic_cast<const WideFlatIP *>(reinterpret_cast<const faiss::Index *>(index));
+    if (wide == nullptr || k <= 0) return -4;
+    try {
+        if (rows == nullptr) count = (size_t)wide->ntotal;
+        wide->search_one(query, rows, count, floor, (size_t)k, scores, labels);
         return 0;
     } catch (...) {
         return -4;

@@ -27,6 +27,10 @@ int lethe_faiss_IndexFlatIP_new(FaissIndexFlatIP **out, faiss_idx_t dimensions,
 float *lethe_faiss_rows(const FaissIndexFlatIP *index);
 /* Zeros the rows of such an index or of FAISS's own IndexFlatIP, and leaves it empty. */
 void lethe_faiss_wipe(FaissIndexFlatIP *index);
+/* As faiss_Index_search of such an index with one query, with the same bits, but of the given rows alone (ascending;
+ * NULL: all, whatever the count), and of scores from floor on. */
+int lethe_faiss_search_some(const FaissIndexFlatIP *index, const uint32_t *rows, size_t count, float floor,
+                            const float *query, faiss_idx_t k, float *scores, faiss_idx_t *labels);
 /* One inner product, with the bits that the index gives. */
 float lethe_faiss_dot(const float *x, const float *y, size_t dimensions);
 

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "centroids.h"
 #include "chunker.h"
 #include "mutant.h"
 #include "slots.h"
@@ -18,6 +19,8 @@ result retrieval_open(retrieval **out, const retrieval_options *o)
     r->document_max_bytes = o->document_max_bytes ? o->document_max_bytes : DOCUMENT_MAX_DEFAULT;
     r->store_max_bytes = o->store_max_bytes ? o->store_max_bytes : STORE_MAX_DEFAULT;
     r->chunk_target_bytes = o->chunk_target_bytes ? o->chunk_target_bytes : CHUNK_TARGET_DEFAULT;
+    r->probe_chunks_min = o->probe_chunks_min ? o->probe_chunks_min : PROBE_CHUNKS_MIN_DEFAULT;
+    r->probe_percent = o->probe_percent ? o->probe_percent : PROBE_PERCENT_DEFAULT;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->idle, NULL);
     result done = OK;
@@ -26,6 +29,7 @@ result retrieval_open(retrieval **out, const retrieval_options *o)
     if (is_ok(done)) done = path_join(dir, sizeof dir, o->data_dir, "stores");
     if (is_ok(done)) done = dir_make(dir, 0700);
     if (is_ok(done)) done = embedder_open(&r->embedder, o->embedder_dir);
+    if (is_ok(done)) done = centroids_open(&r->centroids, o->embedder_dir, embedder_dimensions(r->embedder));
     if (is_ok(done)) r->stores_dir = mem_strdup(dir);
     *out = r;
     if (!is_ok(done)) retrieval_close(out);
@@ -57,6 +61,7 @@ void retrieval_close(retrieval **out)
         detached_close(d);
     }
     embedder_close(&r->embedder);
+    dense_close(&r->centroids);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->idle);
     mem_free(r->slots);

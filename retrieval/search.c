@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "centroids.h"
 #include "mutant.h"
 #include "slots.h"
 
@@ -230,16 +231,59 @@ static void cut_pool(search *q, size_t first)
     if (count > POOL) q->candidate_count = first + POOL;
 }
 
+#ifdef LETHE_MUTANTS
+/* The broken variants probe_switch_counts_all and probe_sizes_count_all: what the asker may not read counts too. */
+static uint64_t count_all(const search *q, uint64_t *sizes)
+{
+    uint64_t rows = 0;
+    for (size_t i = 0; i < q->slot_count; i++)
+        for (uint32_t p = 0; p < q->slots[i]->memory.part_count; p++) {
+            const dense *vectors = q->slots[i]->memory.parts[p]->vectors;
+            rows += dense_rows(vectors);
+            if (sizes != NULL) dense_count_lists(vectors, sizes);
+        }
+    return rows;
+}
+#endif
+
+/* Does the search read some lists alone, and which? By what is permitted, see centroids.h. */
+static result choose_lists(const search *q, bool *chosen, bool *probes)
+{
+    uint64_t rows = 0, sizes[DENSE_LISTS_MAX] = {0};
+    for (uint32_t v = 0; v < q->view_count; v++) rows += dense_rows(q->views[v].p->vectors);
+#ifdef LETHE_MUTANTS
+    if (MUTANT(probe_switch_counts_all)) rows = count_all(q, NULL);
+#endif
+    *probes = q->r->centroids != NULL && rows >= q->r->probe_chunks_min;
+    if (!*probes) return OK;
+    for (uint32_t v = 0; v < q->view_count; v++) dense_count_lists(q->views[v].p->vectors, sizes);
+#ifdef LETHE_MUTANTS
+    if (MUTANT(probe_sizes_count_all)) {
+        memset(sizes, 0, sizeof sizes);
+        (void)count_all(q, sizes);
+    }
+#endif
+    uint64_t least = (rows * q->r->probe_percent + 99) / 100;
+    return centroids_choose(q->r->centroids, q->vector, sizes, least > POOL ? least : POOL, chosen);
+}
+
+/* The pool is cut now and then, and what is worse than the cut never enters: as if cut once at the end. */
 static result dense_pool(search *q)
 {
     size_t first = q->candidate_count;
     dense_hit *hits = mem_alloc_array(POOL, sizeof *hits);
-    result done = OK;
+    bool chosen[DENSE_LISTS_MAX], probes = false;
+    float floor = -INFINITY;
+    result done = choose_lists(q, chosen, &probes);
     for (uint32_t v = 0; v < q->view_count && is_ok(done); v++) {
         uint32_t count = 0;
         done = ifc_context_alive(q->scope->context);
-        if (is_ok(done)) done = dense_search(q->views[v].p->vectors, q->vector, POOL, hits, &count);
+        if (is_ok(done)) done = dense_search_some(q->views[v].p->vectors, q->vector, probes ? chosen : NULL, floor, POOL,
+                                                  hits, &count);
         for (uint32_t i = 0; i < count; i++) push(q, v, hits[i].row, hits[i].score);
+        if (q->candidate_count - first < 2 * POOL) continue;
+        cut_pool(q, first);
+        floor = q->candidates[q->candidate_count - 1].score;
     }
     mem_free(hits);
     cut_pool(q, first);

@@ -117,7 +117,7 @@ void slot_detach(retrieval *r, slot *s)
     detached *d = mem_alloc(sizeof *d);
     *d = (detached){.tenant = s->tenant, .owner = s->owner, .disk = s->disk, .memory = s->memory};
     s->disk = NULL;
-    holding_init(&s->memory, d->memory.dimensions);
+    holding_init(&s->memory, d->memory.dimensions, d->memory.centroids);
     slot_measure(s);
     detached_put(r, d);
 }
@@ -197,7 +197,7 @@ static slot *table_add(retrieval *r, id128 tenant, id128 owner)
     pthread_rwlockattr_destroy(&attributes);
     s->tenant = tenant;
     s->owner = owner;
-    holding_init(&s->memory, embedder_dimensions(r->embedder));
+    holding_init(&s->memory, embedder_dimensions(r->embedder), r->centroids);
     r->slots[r->slot_count++] = s;
     return s;
 }

@@ -44,7 +44,8 @@ struct retrieval {
     char *stores_dir;
     keytree *keys;
     embedder *embedder;
-    uint32_t stores_open_max, chunk_target_bytes;
+    dense *centroids;              /* NULL: the embedder has none */
+    uint32_t stores_open_max, chunk_target_bytes, probe_chunks_min, probe_percent;
     uint64_t document_max_bytes, store_max_bytes;
     pthread_mutex_t lock;          /* the table, the fences, each slot's users */
     pthread_cond_t idle;

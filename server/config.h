@@ -24,7 +24,7 @@ typedef struct {
     char listen[256];
     bool plaintext;                        /* no TLS; loopback or unix socket only */
     uint32_t threads_max, message_max_bytes, keepalive_ms, connection_age_ms, grace_ms;
-    uint32_t stores_open_max;
+    uint32_t stores_open_max, probe_chunks_min, probe_percent;        /* as in retrieval_options */
     uint64_t document_max_bytes, store_max_bytes;
     acl_quota quota;                       /* of a principal that has none of its own */
     uint32_t passages_default, passages_max, repeats_default;

@@ -328,6 +328,8 @@ static result open_steps(house *h, const root_keeper_process *keeper)
         .stores_open_max = h->settings.stores_open_max,
         .document_max_bytes = h->settings.document_max_bytes,
         .store_max_bytes = h->settings.store_max_bytes,
+        .probe_chunks_min = h->settings.probe_chunks_min,
+        .probe_percent = h->settings.probe_percent,
     };
     TRY(retrieval_open(&h->stores, &options));
     TRY(erasure_recover(h));

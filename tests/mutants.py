@@ -22,6 +22,7 @@ GUARDS = {
     "erase_leaves_order": "dense", "parts_stay_divided": "compartment", "block_unwiped": "blocks", "precisions_mixed": "model", "state_cache_shared": "session", "shares_are_common": "scheduler", "turns_forgotten": "scheduler", "scores_unlabelled": "session", "report_not_in_log": "audit",
     "span_mid_word": "constraint", "constraint_off": "session", "span_of_chunk": "session", "spans_unlabelled": "session",
     "not_found_differs": "session", "contradiction_hidden": "grounded", "absence_unchecked": "absence", "tombstones_unkeyed": "tombstones", "tombstones_shared": "tombstones",
+    "list_keeps_erased": "centroids", "list_unwiped": "centroids", "probe_switch_counts_all": "probe", "probe_sizes_count_all": "probe",
     "token_key_readable": "holder", "token_keeps_key": "holder",
     "free_unwiped": "free_wipes", "cuda_blocks_depend_on_batch": "cuda", "cuda_workspace_kept": "cuda", "cuda_state_kept": "cuda",
     "cap_fails_open": "ifc_oracle", "integrity_reversed": "ifc_oracle", "join_forgets_integrity": "ifc_oracle",

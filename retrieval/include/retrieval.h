@@ -15,12 +15,16 @@ typedef struct retrieval retrieval;
 
 typedef struct {
     const char *data_dir;             /* stores go to data_dir/stores */
-    const char *embedder_dir;         /* model.safetensors, tokenizer.json (static token vectors) */
+    const char *embedder_dir;         /* model.safetensors, tokenizer.json (static token vectors); centroids.safetensors */
     keytree *keys;                    /* borrowed for the life of the handle */
     uint32_t stores_open_max;         /* 0: 128 */
     uint64_t document_max_bytes;      /* 0: 64 MiB, before and after text extraction */
     uint64_t store_max_bytes;         /* LMDB map per store; 0: 16 GiB */
     uint32_t chunk_target_bytes;      /* 0: the default, 600; whole sentences up to this */
+    /* A dense search over at least so many permitted chunks (0: 32,768) reads only those near the embedder's frozen
+     * centroids that are nearest to the query, so many percent of them (0: 20; 100 or more: all, exactly): what it finds
+     * is a function of what may be read all the same. Without centroids every search reads all. */
+    uint32_t probe_chunks_min, probe_percent;
 } retrieval_options;
 
 MUST_USE result retrieval_open(retrieval **out, const retrieval_options *options);

@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     dense *index[PATHS] = {NULL};
     id128 document = {{1}};
     for (int p = 0; p < PATHS; p++) {
-        if (!is_ok(dense_open_path(&index[p], dim, (dense_path)p))) continue;
+        if (!is_ok(dense_open_path(&index[p], dim, NULL, (dense_path)p))) continue;
         if (!is_ok(dense_add(index[p], document, rows, vectors))) return 1;
     }
     mem_free(vectors);

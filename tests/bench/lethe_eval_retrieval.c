@@ -9,8 +9,9 @@
  *       mean reciprocal rank at 10, and answer@1/3/5: the chunk with the answer is among the first.
  * Options, to try other weights than the server's: --k1 F --b F --document F (share of
  * document-level evidence), --dense F (dense share), --window F, --rarity F, --passages N (feedback; 0: none),
- * --words N, --share F, --sharpness F, --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid (only one). A .gz file is read
- * through the gzip program. */
+ * --words N, --share F, --sharpness F, --chunk BYTES, --every N (use each Nth question), --mode dense|lexical|hybrid
+ * (only one), --probe-chunks-min N, --probe-percent N (as the server's settings; the former 1: always). A .gz file is
+ * read through the gzip program. */
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +44,7 @@ typedef struct {
     char *names[RETRIEVAL_BATCH_MAX], *texts[RETRIEVAL_BATCH_MAX];
     size_t batch_count;
     search_weights weights;
-    uint32_t every, chunk;
+    uint32_t every, chunk, probe_chunks_min, probe_percent;
     int only_mode;
 } evaluation;
 
@@ -78,8 +79,8 @@ static void open_house(evaluation *e, const char *embedder)
     must("keys", keytree_add(e->keys, nodes, 2));
     must("context", ifc_context_init(&e->context, e->tenant, e->owner, &e->owner, 1));
     must("retrieval", retrieval_open(&e->r, &(retrieval_options){
-        .data_dir = data, .embedder_dir = embedder, .keys = e->keys, .chunk_target_bytes =
-            e->chunk}));
+        .data_dir = data, .embedder_dir = embedder, .keys = e->keys, .chunk_target_bytes = e->chunk,
+        .probe_chunks_min = e->probe_chunks_min, .probe_percent = e->probe_percent}));
 }
 
 static void close_house(evaluation *e)
@@ -376,6 +377,8 @@ static void set_option(evaluation *e, const char *name, const char *value)
     else if (strcmp(name, "--sharpness") == 0) e->weights.feedback.sharpness = v;
     else if (strcmp(name, "--chunk") == 0) e->chunk = (uint32_t)v;
     else if (strcmp(name, "--every") == 0) e->every = v >= 1 ? (uint32_t)v : 1;
+    else if (strcmp(name, "--probe-chunks-min") == 0) e->probe_chunks_min = (uint32_t)v;
+    else if (strcmp(name, "--probe-percent") == 0) e->probe_percent = (uint32_t)v;
     else if (strcmp(name, "--mode") == 0)
         for (int m = 0; m < MODES; m++)
             e->only_mode = strcmp(value, MODE_NAMES[m]) ? e->only_mode : m;

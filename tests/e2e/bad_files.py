@@ -115,7 +115,13 @@ def embedder_files(scene):
             shutil.copytree(good, folder)
             change(os.path.join(folder, file))
             refuses(house, file.split(".")[0] + "|embedder", f"embedder's {file}, {what}", "--embedder", folder)
-    house.start()
+    for what, change in WEIGHTS.items():
+        shutil.copytree(good, folder, dirs_exist_ok=True)
+        change(os.path.join(folder, "centroids.safetensors"))
+        refuses(house, "centroids", f"centroids, {what}", "--embedder", folder)
+    shutil.copytree(good, folder, dirs_exist_ok=True)
+    os.remove(os.path.join(folder, "centroids.safetensors"))       # then everything is read
+    house.start("--embedder", folder)
 
 
 @check("settings")

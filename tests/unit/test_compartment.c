@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-enum { DIM = 32, DOCS = 160, CHUNKS_MAX = 5, QUERIES = 6, STEPS = 120, SMALL = 12, LABELS = 2 };
+enum { DIM = 32, DOCS = 160, CHUNKS_MAX = 5, QUERIES = 6, STEPS = 120, SMALL = 12, LABELS = 2, LISTS = 16 };
 
 static uint64_t state = 2463534242u;
 static uint32_t next(void)
@@ -24,6 +24,7 @@ static bytes chunks[DOCS][CHUNKS_MAX];
 static float vectors[DOCS][CHUNKS_MAX * DIM];
 static ifc_label labels[LABELS];
 static terms *stemmer;
+static dense *centroids;
 
 /* Some ids share long beginnings, some documents have no chunks, one has more than a part holds. */
 static void make_documents(void)
@@ -49,6 +50,8 @@ static void make_documents(void)
         }
         for (size_t i = 0; i < CHUNKS_MAX * DIM; i++) vectors[d][i] = (float)(int32_t)next() / 2147483648.0f;
     }
+    CHECK_OK(dense_open(&centroids, DIM));
+    for (uint8_t i = 0; i < LISTS; i++) CHECK_OK(dense_add(centroids, (id128){{i}}, 1, vectors[7 * i]));
 }
 
 static holding_addition addition_of(size_t d) { return (holding_addition){&headers[d], chunks[d], vectors[d], 0}; }
@@ -57,7 +60,7 @@ static void build(holding *h, const bool in[DOCS], uint32_t part_rows_max)
 {
     holding_addition all[DOCS];
     size_t n = 0;
-    holding_init(h, DIM);
+    holding_init(h, DIM, centroids);
     h->part_rows_max = part_rows_max;
     for (size_t d = 0; d < DOCS; d++)
         if (in[d]) all[n++] = addition_of(d);
@@ -78,7 +81,8 @@ static bool same_rows(const dense *a, const dense *b)
     for (uint32_t r = 0; r < dense_rows(a); r++) {
         dense_key x = dense_key_of(a, r), y = dense_key_of(b, r);
         if (!id_equal(x.document, y.document) || x.chunk != y.chunk ||
-            memcmp(dense_vector(a, r), dense_vector(b, r), DIM * sizeof(float)) != 0) return false;
+            memcmp(dense_vector(a, r), dense_vector(b, r), DIM * sizeof(float)) != 0 ||
+            dense_list(a, r) != dense_list(b, r)) return false;
     }
     return true;
 }
@@ -166,12 +170,12 @@ static void change(holding *h, bool in[DOCS])
     holding_remove_many(h, gone, removed);
 }
 
-/* Mutant: parts_stay_divided. */
+/* Mutants: parts_stay_divided, list_keeps_erased. */
 static void histories_leave_no_trace(void)
 {
     bool in[DOCS] = {false};
     holding lived, fresh, whole;
-    holding_init(&lived, DIM);
+    holding_init(&lived, DIM, centroids);
     lived.part_rows_max = SMALL;
     uint32_t most = 0;
     for (int step = 0; step < STEPS; step++) {
@@ -211,5 +215,6 @@ int main(void)
     RUN(histories_leave_no_trace);
     RUN(one_large_document_is_one_part);
     terms_close(&stemmer);
+    dense_close(&centroids);
     return DONE();
 }

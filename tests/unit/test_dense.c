@@ -116,8 +116,8 @@ static void paths_agree_bit_for_bit(void)
         fill(query, dim);
         dense *d[2] = {NULL, NULL};
         dense_hit hits[2][K];
-        CHECK_OK(dense_open_path(&d[0], dim, DENSE_PORTABLE));
-        if (!is_ok(dense_open_path(&d[1], dim, DENSE_AVX2))) CHECK_OK(dense_open(&d[1], dim));
+        CHECK_OK(dense_open_path(&d[0], dim, NULL, DENSE_PORTABLE));
+        if (!is_ok(dense_open_path(&d[1], dim, NULL, DENSE_AVX2))) CHECK_OK(dense_open(&d[1], dim));
         for (int p = 0; p < 2; p++) {
             CHECK_OK(dense_add(d[p], ids[0], ROWS, rows));
             CHECK_OK(dense_search(d[p], query, K, hits[p], &n[p]));
