@@ -8,6 +8,8 @@
 #include <utf8proc.h>
 
 enum { STEM_MAX_BYTES = 16 * 4, STEMS_MAX = 256, SENTENCES_TRIED = 64 };
+/* The likelihood of an answer where there is none to read. */
+static const double NOTHING_READ = -700;
 /* Of the watched tokens. */
 enum { START, STOP, NONE, MARKS };
 
@@ -84,6 +86,7 @@ typedef struct {
     const model_marks *marks;
     const tokenizer *words;
     arena *mem;
+    bytes question;                    /* without blanks around it */
     stems asked, met;                  /* the question's, and those of them that were read */
     uint32_t *gap;
     size_t gap_count;
@@ -96,6 +99,13 @@ typedef struct {
 } page;
 
 static bool is_blank(uint8_t b) { return b == ' ' || b == '\n' || b == '\t' || b == '\r'; }
+
+static bytes trimmed(bytes text)
+{
+    while (text.size > 0 && is_blank(text.data[0])) text = bytes_of(text.data + 1, text.size - 1);
+    while (text.size > 0 && is_blank(text.data[text.size - 1])) text.size--;
+    return text;
+}
 
 /* Appends tokens of a text that has `skip` bytes in front of the passage's from `start` on. False: the tokenizer normalises it,
  * so that its tokens' bytes are not the text's. */
@@ -217,7 +227,7 @@ static void ids_append(page *p, const uint32_t *ids, size_t count)
 /* The question, its words marked that were met in what is read. */
 static result question_append(page *p, const uint32_t *ids, size_t count)
 {
-    bytes text = bytes_str(p->in->question);
+    bytes text = p->question;
     bool *met = arena_alloc_array(p->mem, count + 1, sizeof *met);
     if (met == NULL) return arena_check(p->mem);
     stretch word;
@@ -263,11 +273,11 @@ static result page_build(page *p)
     uint32_t *cue, *asked;
     size_t cue_count, asked_count;
     TRY(tokenizer_encode(p->words, bytes_str("Question: "), false, p->mem, &cue, &cue_count));
-    TRY(tokenizer_encode(p->words, bytes_str(p->in->question), false, p->mem, &asked, &asked_count));
+    TRY(tokenizer_encode(p->words, p->question, false, p->mem, &asked, &asked_count));
     TRY(tokenizer_encode(p->words, bytes_str("\n\n"), false, p->mem, &p->gap, &p->gap_count));
     p->tokens = arena_alloc_array(p->mem, p->in->context_tokens_max + 1, sizeof *p->tokens);
     if (p->tokens == NULL) return arena_check(p->mem);
-    if (p->marks->seen >= 0) stems_add(p->marks, bytes_str(p->in->question), NULL, &p->asked);
+    if (p->marks->seen >= 0) stems_add(p->marks, p->question, NULL, &p->asked);
     TRY(pieces_append(p));
     p->readings = p->in->repeats < p->marks->repeats ? p->in->repeats : p->marks->repeats;
     p->ids = arena_alloc_array(p->mem, cue_count + 2 * asked_count + 2 * p->gap_count + 4 * p->count, sizeof *p->ids);
@@ -341,8 +351,8 @@ static size_t stopped_at(const marks_input *in, bytes passage, size_t from, size
 {
     size_t end = to;
     for (size_t i = 0; i < in->stop_count; i++) {
-        const uint8_t *found = memmem(passage.data + from, end - from, in->stop[i], strlen(in->stop[i]));
-        if (found) end = (size_t)(found - passage.data);
+        const uint8_t *found = memmem(passage.data + from, to - from, in->stop[i], strlen(in->stop[i]));
+        if (found && (size_t)(found - passage.data) < end) end = (size_t)(found - passage.data);
     }
     if (end == to) return to;
     uint8_t *flags = arena_alloc_array(a, passage.size + 1, sizeof *flags);
@@ -360,10 +370,7 @@ static void spans_choose(const page *p, const candidate *c, grounded_reading *al
     for (size_t i = 0; i < p->count; i++) {
         if (!c[i].starts) continue;
         grounded_reading *best = &all[1 + p->tokens[i].passage];
-        uint32_t tokens = 0;
-        for (size_t j = i; j < p->count && p->tokens[j].piece == p->tokens[i].piece; j++) {
-            tokens += 1 + (p->tokens[j].looked_up && j > i);
-            if (tokens > most) break;
+        for (size_t j = i; j < p->count && j - i < most && p->tokens[j].piece == p->tokens[i].piece; j++) {
             if (!c[j].stops || c[i].least > c[j].to) continue;
             double likelihood = c[i].start + c[j].stop;
             if (best->span_count > 0 && likelihood <= best->likelihood) continue;
@@ -402,18 +409,20 @@ result marks_read(const marks_input *in, arena *a, grounded_answer *out, uint64_
     page *p = arena_alloc(a, sizeof *p);
     if (p == NULL) return arena_check(a);
     p->in = in;
+    p->question = trimmed(bytes_str(in->question));
     p->marks = model_marks_of(in->engine);
     p->words = model_tokenizer(in->engine);
     p->mem = a;
     TRY(page_build(p));
     if (p->count == 0) {
+        out->answer.likelihood = NOTHING_READ;
         out->readings = arena_alloc_array(a, in->count + 1, sizeof *out->readings);
         return out->readings ? OK : arena_check(a);
     }
     const uint32_t watched[MARKS] = {[START] = p->marks->start, [STOP] = p->marks->stop, [NONE] = p->marks->none};
     float *scores = arena_alloc_array(a, p->id_count * MARKS, sizeof *scores);
     if (scores == NULL) return arena_check(a);
-    const model_watch watch = {watched, MARKS, scores};
+    const model_watch watch = {watched, MARKS, scores, NULL};
     TRY(seat_prefill_watched(in->place, p->ids, p->id_count, &watch, NULL));
     *tokens_read = p->id_count;
     return spans_read(p, scores, out);

@@ -210,7 +210,7 @@ static void choices_make(const house *h, char texts[][1024], const oracle *o, co
     for (size_t i = 0; i < o->count; i++)
         for (size_t j = i; opens[i] && j < o->count && o->tokens[j].passage == o->tokens[i].passage; j++) {
             const token *a = &o->tokens[i], *b = &o->tokens[j];
-            size_t from = begin_of(a, texts[a->passage]), letters = 0, spent = (size_t)(b->place[0] - a->place[0]) + 1;
+            size_t from = begin_of(a, texts[a->passage]), letters = 0, spent = j - i + 1;
             for (size_t k = from; k < b->end; k++) letters += is_letter(texts[a->passage][k]);
             double l = sum_of(h, a, logits, START) - starts + sum_of(h, b, logits, STOP) - stops;
             choice *c = &best[a->passage];
