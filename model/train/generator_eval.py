@@ -5,7 +5,7 @@
                       [--narrow TOKENS]
 
 Question first; the answer is the span of whole words, of at most 24 tokens, with the greatest sum of START at its
-first and STOP at its last token in the last reading. It is withheld where NONE exceeds half of that by more than
+first and STOP at its last token, of both readings added. It is withheld where NONE exceeds half of that by more than
 a threshold. Exact match and F1 as SQuAD counts them, with 95 % intervals from 1,000 resamples. --neighbours N: N
 passages of the same article are read too, the right one at a random place. --narrow: not the passages are read but
 those of their sentences that carry most of the question's information (IDF over the file's passages), best first, about
