@@ -24,7 +24,7 @@ typedef struct {
     size_t sentence_count;
     uint32_t repeats;                  /* above the model's own: as that */
     uint32_t tokens_max;               /* of an answer, as far as the model lets one have */
-    uint32_t context_tokens_max;       /* of a reading */
+    uint32_t context_tokens_max;       /* of a reading; what stands in front of looked-up words counts */
     const char *const *stop;           /* an answer ends at the last whole word before the first of these */
     size_t stop_count;
     uint32_t not_found_percent;        /* as in grounded.h */
