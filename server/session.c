@@ -343,10 +343,11 @@ static result write_free(const reading *g, const started *begun, arena *a, sessi
 static result mark_grounded(const reading *g, const started *begun, arena *a, session_answer *out)
 {
     const session_request *q = g->request;
-    extractive_pick *sentences;
-    size_t sentence_count;
+    extractive_pick *sentences = NULL;
+    size_t sentence_count = 0;
     looking of = {q->stores, q->scope, q->question};
-    TRY(sentences_rank(&of, begun->passages, q->hits, q->hit_count, a, &sentences, &sentence_count));
+    if (model_marks_of(g->engine)->sentences_tokens > 0)
+        TRY(sentences_rank(&of, begun->passages, q->hits, q->hit_count, a, &sentences, &sentence_count));
     const marks_input in = {
         .engine = g->engine, .place = begun->place, .question = q->question,
         .passages = begun->passages, .count = q->hit_count, .sentences = sentences, .sentence_count = sentence_count,
