@@ -115,8 +115,8 @@ static int parts_next(bytes text, size_t *at)
     return (int)utf8proc_decompose_char((utf8proc_int32_t)utf8_next(text, at), parts, 8, UTF8PROC_DECOMPOSE, &last);
 }
 
-/* Where no character of the text begins, `place` is inside of one, where no word begins or ends. Nothing is quoted of a text that
- * the tokenizer changes in another way. */
+/* Where no character of the text begins, `place` is inside of one, where no word begins or ends. Nothing is quoted of a text
+ * that the tokenizer changes in another way. */
 static void places_find(encoded *e, bytes text, size_t lead)
 {
     int apart = 0;
@@ -248,8 +248,8 @@ static void reading_append(page *p)
     }
 }
 
-/* A token that begins with a blank begins a word; the words from last to first. Behind them a gap, whose last token stands for
- * the first reading's. */
+/* A token that begins with a blank begins a word; the words from last to first. Behind them a gap, whose last token stands
+ * for the first reading's. */
 static void reading_append_backward(page *p)
 {
     for (size_t end = p->count, start; end > 0; end = start) {

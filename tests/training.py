@@ -102,13 +102,15 @@ def asked_of(pack, batch, evaluation):
                       a=chance.choice(["Ines", "Oskar"])) for t in TEXTS * 40]
     asked = [(f"Who built the {chance.choice(NAMES)} at Larchford?", chance.sample(texts, 3)) for _ in range(60)]
     given = batch.Pack(os.path.join(pack, "pack.npz"))
-    return [evaluation.Asked(tokenizer, frequent, given, *x) for x in asked], [[p.encode() for p in (q, *rest)] for q, rest in asked]
+    made = [evaluation.Asked(tokenizer, frequent, given, *x) for x in asked]
+    return made, [[p.encode() for p in (q, *passages)] for q, passages in asked]
 
 
 def answers_of_server(build, folder, repeats, parts):
     """[(the span's score less none's, its text)] by server/marks.c"""
     data = b"".join(struct.pack("<I", len(x)) + b"".join(struct.pack("<I", len(p)) + p for p in x) for x in parts)
-    done = subprocess.run([os.path.join(build, "tests", "model_marks"), folder, str(repeats)], input=data, capture_output=True)
+    command = [os.path.join(build, "tests", "model_marks"), folder, str(repeats)]
+    done = subprocess.run(command, input=data, capture_output=True)
     if done.returncode:
         raise RuntimeError(done.stderr.decode())
     lines = [line.split() for line in done.stdout.decode().splitlines()]

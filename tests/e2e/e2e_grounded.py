@@ -156,11 +156,13 @@ def marking_model(scene, **marks):
     return folder
 
 
-ACCENTS = "The keeper of Ærø's cafe\u0301 is Ame\u0301lie; the A\u030angstro\u0308m lens weighs 3.5 kg.\r\nMu\u0308ller, (e\u0301cole) 7:45."
+ACCENTS = ("The keeper of Ærø's cafe\u0301 is Ame\u0301lie; the A\u030angstro\u0308m lens weighs 3.5 kg.\r\n"
+           "Mu\u0308ller, (e\u0301cole) 7:45.")
+ACCENTED = "Who keeps Ame\u0301lie's cafe\u0301? ", " Wer ist Mu\u0308ller?"
 
 
 @check("grounded.marked", span_mid_word="not whole words", span_of_chunk="cited spans and the text",
-       contradiction_hidden="contradicts", marked_places_drift="not whole words|cited spans and the text")
+       contradiction_hidden="contradicts")
 def marked(scene):
     """A model that marks: one span of whole words, of the document's bytes, also of those that NFC would change."""
     town = scene.town("--model", marking_model(scene, sentences_tokens=120), "--not-found-percent", "0",
@@ -172,14 +174,16 @@ def marked(scene):
     several = against = accents = 0
     for n in range(40):
         client = r.choice((town.ada, town.bob))
-        question = " ".join(r.choices(WORDS, k=4)) if n % 2 else r.choice(("Who keeps Ame\u0301lie's cafe\u0301? ", " Wer ist Mu\u0308ller?"))
-        passages, tokens, final = client.ask(question, passages=r.choice((1, 3, 5)), repeats=r.choice((1, 2, 4)), order=r.randrange(3))
+        question = " ".join(r.choices(WORDS, k=4)) if n % 2 else r.choice(ACCENTED)
+        passages, tokens, final = client.ask(question, passages=r.choice((1, 3, 5)), repeats=r.choice((1, 2, 4)),
+                                             order=r.randrange(3))
         expect_equal((final.mode, final.end_reason, len(final.citations)), ("generative", "stop", 1), "what is said")
         expect_spans(final.answer, library.spans(final.citations), "the answer")
         expect_equal(b"".join(t.token.text for t in tokens).decode(), final.answer, "the frames' text and the answer")
         expect("group:oncall" in final.label, f"the label: {final.label}")
         expect(0 < final.confidence <= 1 and final.log_likelihood < 0 and final.log_likelihood_none < 0, "the likelihoods")
-        expect({(c.document, c.chunk) for c in final.citations} <= {(p.document, p.chunk) for p in passages}, "cited, not read")
+        read = {(p.document, p.chunk) for p in passages}
+        expect({(c.document, c.chunk) for c in final.citations} <= read, "a citation of what was not read")
         for reading in final.readings:
             expect_spans(reading.text, library.spans(reading.spans), "what a passage says")
             rival = not reading.agrees and reading.log_likelihood >= final.log_likelihood + math.log(0.25)
@@ -188,7 +192,8 @@ def marked(scene):
             accents += "\u0301" in reading.text or "\u0308" in reading.text
         expect(any(x.text == final.answer for x in final.readings), "no passage says the answer")
         several += len(final.readings) > 1
-    expect(several > 5 and against > 3 and accents > 5, f"{several} of several passages, {against} rivals, {accents} with accents")
+    expect(several > 5 and against > 3 and accents > 5,
+           f"{several} of several passages, {against} rivals, {accents} with accents")
     expect_equal(refusal(lambda: town.ada.ask("Who?", free_text=True)), "FAILED_PRECONDITION", "free text")
     printed = town.house.lethe(town.token["ada"], "ask", "Who is the keeper?", "--free", json_out=False)
     expect(printed.code != 0 and "does not write free text" in printed.err, f"lethe ask --free: {printed.err}")
@@ -196,7 +201,7 @@ def marked(scene):
 
 @check("grounded.marked_alone")
 def marked_alone(scene):
-    """What others store, share among themselves, ask and erase is nothing to an asker's marked answer: two runs, same bytes."""
+    """What others store, ask and erase is nothing to an asker's marked answer: two runs, the same answers."""
     seen = []
     for busy in (False, True):
         town = scene.town("--model", marking_model(scene), "--not-found-percent", "0", name=f"data{busy}")
@@ -233,4 +238,5 @@ def marked_not_found(scene):
     expect(len(passages) == 5 and passages[0].document == document, "passages are read")
     expect_equal((final.mode, final.answer, final.end_reason, len(final.citations), readers(final.label)),
                  ("none", NOT_FOUND, "none", 0, {"user:cay"}), "read, and nothing found")
-    expect(final.log_likelihood_none > final.log_likelihood and final.usage.input_tokens > 500, "the likelihoods that decided")
+    expect(final.log_likelihood_none > final.log_likelihood, "the likelihoods that decided")
+    expect(final.usage.input_tokens > 500, "the tokens read")

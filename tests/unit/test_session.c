@@ -23,7 +23,8 @@ static void open_model(const char *name, bool ends, const char *marks, model **m
                     .use_conv_bias = true, .tied = true, .type = GEN_F32, .seed = 5, .layers = 2,
                     .vocab = RANDOM_MODEL_TOKENS, .endless = !ends};
     snprintf(path, sizeof path, "%s/%s", folder, name);
-    ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c) && (marks == NULL || random_model_declare(path, marks)));
+    ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c));
+    ASSERT(marks == NULL || random_model_declare(path, marks));
     const model_options options = {.threads = 1};
     result r = model_open(m, path, &options);
     if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
@@ -37,8 +38,8 @@ static void setup(void)
     test_tmpdir(folder);
     open_model("model", true, NULL, &engine, &steps);
     open_model("endless", false, NULL, &endless, &endless_steps);
-    open_model("marking", true, "\"lethe\": {\"start\": 60, \"stop\": 61, \"none\": 62, \"seen\": 63, \"writes\": false}", &marking,
-               &marking_steps);
+    open_model("marking", true, "\"lethe\": {\"start\": 60, \"stop\": 61, \"none\": 62, \"seen\": 63, \"writes\": false}",
+               &marking, &marking_steps);
     snprintf(path, sizeof path, "%s/root", folder);
     ASSERT(is_ok(root_file_open(&holder, path, true)));
     snprintf(path, sizeof path, "%s/keytree", folder);
@@ -472,8 +473,8 @@ static void nothing_found(void)
     ask_end(scored);
 }
 
-/* Where the model marks: one span, with the passages' label, of the document's bytes, or the words for nothing found. Mutants:
- * spans_unlabelled, span_of_chunk, not_found_differs. */
+/* Where the model marks: one span, with the passages' label, of the document's bytes, or the words for nothing found.
+ * Mutants: spans_unlabelled, span_of_chunk, not_found_differs. */
 static void marked_answers_are_spans(void)
 {
     static const char *const questions[] = {"Who was the miller?", "What did it cost?", " When did the mill burn?\n", "?"};
