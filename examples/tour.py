@@ -245,7 +245,8 @@ def main():
     parser.add_argument("--bin", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--serve", action="store_true", help="leave the server running")
-    parser.add_argument("--model", default=GENERATOR, help="generator folder; none: extractive answers")
+    parser.add_argument("--model", default=GENERATOR if os.path.isdir(GENERATOR) else "none",
+                        help="generator folder; none: extractive answers")
     parser.add_argument("--port", type=int, default=0)
     Tour(parser.parse_args()).run()
 

@@ -95,15 +95,16 @@ static result forward_watched(const model *m, const model_prompt *prompt, const 
                               float *logits)
 {
     const size_t vocab = m->config.vocab_size, read = prompt->count, steps = rows - read;
-    float *all;
-    TRY(model_logits_open(&all, m, rows * vocab));
+    float *all = prompt->watch.room;
+    if (all == NULL) TRY(model_logits_open(&all, m, rows * vocab));
     result r = m->backend->forward(m, g, 1 + steps, ids, rows, 0, all);
     if (is_ok(r)) {
         watch_rows(prompt, all, vocab);
         if (prompt->wants_logits) memcpy(logits, all + (read - 1) * vocab, vocab * sizeof *all);
         if (steps > 0) memcpy(logits + vocab, all + read * vocab, steps * vocab * sizeof *all);
     }
-    model_logits_close(m, &all, rows * vocab);
+    if (prompt->watch.room == NULL) model_logits_close(m, &all, rows * vocab);
+    else mem_wipe(all, rows * vocab * sizeof *all);
     return r;
 }
 

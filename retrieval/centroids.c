@@ -17,13 +17,14 @@ static result rows_read(const tensors *file, uint32_t dimensions, float **out, u
     float scales[DENSE_LISTS_MAX];
     TRY(tensor_to_f32(s, scales));
     *count = (uint32_t)t->shape[0];
-    for (uint32_t i = 0; i < *count; i++)
-        if (!isfinite(scales[i])) return fail(E_INVALID, "centroids.safetensors: a scale is not finite");
     float *rows = mem_alloc_array((size_t)*count * dimensions, sizeof *rows);
-    for (size_t i = 0; i < (size_t)*count * dimensions; i++)
+    bool finite = true;
+    for (size_t i = 0; i < (size_t)*count * dimensions; i++) {
         rows[i] = (float)(int8_t)t->data[i] * scales[i / dimensions];
+        finite = finite && isfinite(rows[i]);
+    }
     *out = rows;
-    return OK;
+    return finite ? OK : fail(E_INVALID, "centroids.safetensors: a number is not finite");
 }
 
 result centroids_open(dense **out, const char *dir, uint32_t dimensions)

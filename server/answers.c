@@ -181,9 +181,18 @@ static result citation_add(request *q, Lethe__V1__AskFinal *final, const passage
 }
 
 /* ---- Ask ------------------------------------------------------------------------------------------------------ */
+/* Whether the generator writes text, and not only marks it. */
+static bool writes(const house *h)
+{
+    const model_marks *marks = model_marks_of(h->generator);
+    return marks == NULL || marks->writes;
+}
+
 static result check_request(request *q, Lethe__V1__AskRequest *m)
 {
     const config *c = &q->h->settings;
+    if (m->free_text && q->h->generator && !writes(q->h))
+        return fail(E_PRECONDITION, "this server's model marks answers in the documents; it does not write free text");
     size_t size = strlen(m->question);
     if (size == 0 || size > SEARCH_QUERY_MAX_BYTES)
         return fail(E_INVALID, "question: 1 to %d bytes", SEARCH_QUERY_MAX_BYTES);
@@ -279,16 +288,24 @@ static result grounding_fill(request *q, const passages *read, const ifc_labeled
     return r;
 }
 
+/* What an answer may take. A token has at least a byte; the question is read once or twice, by the order. A grounded
+ * answer is the best of one from all passages and one from each. Where it is marked nothing is written; what stands in
+ * front of looked-up words counts as context, and in the question has places as a second reading would. */
+static uint64_t tokens_at_most(const house *h, const Lethe__V1__AskRequest *m, size_t count)
+{
+    const model_marks *marks = model_marks_of(h->generator);
+    const uint64_t context = h->settings.context_tokens_max, asked = 2 * strlen(m->question);
+    if (m->free_text) return m->repeats * context + m->max_tokens + asked;
+    if (marks) return (m->repeats < marks->repeats ? m->repeats : marks->repeats) * context + asked;
+    return m->repeats * context + (uint64_t)m->max_tokens * (count + 1) + asked;
+}
+
 static result answer_generative(request *q, const Lethe__V1__AskRequest *m, const passages *read,
                                 uint64_t generation, Lethe__V1__AskFinal *final,
                                 const ifc_labeled **answer)
 {
     house *h = q->h;
-    /* A token has at least a byte; the question is read once or twice, by the order. A grounded answer is the best of
-     * one from all passages and one from each. */
-    uint64_t written = m->free_text ? m->max_tokens : (uint64_t)m->max_tokens * (read->count + 1);
-    uint64_t most = (uint64_t)m->repeats * h->settings.context_tokens_max + written + 2 * strlen(m->question);
-    TRY(acl_tokens_take(h->access, q->who.principal, most, clock_mono_ms()));
+    TRY(acl_tokens_take(h->access, q->who.principal, tokens_at_most(h, m, read->count), clock_mono_ms()));
     const session_request s = {
         .context = q->context,
         .hits = read->hits,
@@ -444,6 +461,8 @@ result answers_score(request *q)
     TRY(request_receive(q, &lethe__v1__score_request__descriptor, &m));
     if (q->h->generator == NULL)
         return fail(E_PRECONDITION, "scores need a generator: this server answers extractively");
+    if (!writes(q->h))
+        return fail(E_PRECONDITION, "scores need a generator that writes: this server's marks answers in the documents");
     TRY(score_check(q, m));
     TRY(request_audience(q, m->audience));
     TRY(acl_admit(q->h->access, q->who.principal, ACL_ANSWER, clock_mono_ms()));

@@ -225,7 +225,7 @@ result audit_look(audit_client *a, const audit_subject *s, uint32_t fact, probe_
     buf_init(&all, 128 << 20);
     ask.question = search.query = text;
     ask.max_tokens = ANSWER_TOKENS;
-    ask.free_text = true;                  /* grounded answers would not show what the weights know */
+    ask.free_text = a->generative;         /* grounded answers would not show what the weights know */
     search.k = HITS;
     if (a->c->audience) ask.audience = search.audience = (char *)a->c->audience;
     result r = look(a, "/lethe.v1.Answers/Ask", &ask.base, must, &raw, &all);

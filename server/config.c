@@ -84,7 +84,7 @@ static const setting settings[] = {
     U32("context_tokens_max", context_tokens_max, 16, 1u << 20, 950,
         "tokens of passages in one reading"),
     U32("not_found_percent", not_found_percent, 0, 1000000, 100,
-        "weight of no answer's likelihood against the best answer's, in percent; 0: there is always an answer"),
+        "weight of no answer's likelihood against the best answer's, in percent; 0: an answer if there are words to answer with"),
     U32("batch_max", batch_max, 1, 64, 16, "sequences in one decoding step"),
     U32("sequences_max", sequences_max, 1, 4096, 64,
         "answers in the engine at once, all principals together, a state each, and 8 more while a grounded one is "

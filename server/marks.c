@@ -8,6 +8,8 @@
 #include <utf8proc.h>
 
 enum { STEM_MAX_BYTES = 16 * 4, STEMS_MAX = 256, SENTENCES_TRIED = 64 };
+/* The likelihood of an answer where there is none to read. */
+static const double NOTHING_READ = -700;
 /* Of the watched tokens. */
 enum { START, STOP, NONE, MARKS };
 
@@ -371,9 +373,7 @@ static void spans_choose(const page *p, const candidate *c, grounded_reading *al
     for (size_t i = 0; i < p->count; i++) {
         if (!c[i].starts) continue;
         grounded_reading *best = &all[1 + p->tokens[i].passage];
-        uint32_t tokens = 0;
-        for (size_t j = i; j < p->count && p->tokens[j].piece == p->tokens[i].piece; j++) {
-            if (++tokens > most) break;
+        for (size_t j = i; j < p->count && j - i < most && p->tokens[j].piece == p->tokens[i].piece; j++) {
             if (!c[j].stops || c[i].least > c[j].to) continue;
             double likelihood = c[i].start + c[j].stop;
             if (best->span_count > 0 && likelihood <= best->likelihood) continue;
@@ -425,13 +425,14 @@ result marks_read(const marks_input *in, arena *a, grounded_answer *out, uint64_
     p->mem = a;
     TRY(page_build(p));
     if (p->count == 0) {
+        out->answer.likelihood = NOTHING_READ;
         out->readings = arena_alloc_array(a, in->count + 1, sizeof *out->readings);
         return out->readings ? OK : arena_check(a);
     }
     const uint32_t watched[MARKS] = {[START] = p->marks->start, [STOP] = p->marks->stop, [NONE] = p->marks->none};
     float *scores = arena_alloc_array(a, p->id_count * MARKS, sizeof *scores);
     if (scores == NULL) return arena_check(a);
-    const model_watch watch = {watched, MARKS, scores};
+    const model_watch watch = {watched, MARKS, scores, NULL};
     TRY(seat_prefill_watched(in->place, p->ids, p->id_count, &watch, NULL));
     *tokens_read = p->id_count;
     return spans_read(p, scores, out);

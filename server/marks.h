@@ -31,7 +31,8 @@ typedef struct {
     uint32_t not_found_percent;        /* as in grounded.h */
 } marks_input;
 
-/* found is false too where there was nothing to read. *tokens_read: into the engine. The same bits whoever else is being
+/* found is false too, whatever not_found_percent, where there is nothing to read: no sentence has a word of the question.
+ * *tokens_read: into the engine. The same bits whoever else is being
  * served. */
 MUST_USE result marks_read(const marks_input *in, arena *a, grounded_answer *out, uint64_t *tokens_read);
 

@@ -64,6 +64,7 @@ struct scheduler {
     uint32_t vocab_size;
     pthread_t thread;
     float *logits;                     /* (1 + batch_max, vocab_size), the worker's own: a prompt's, the steps' */
+    float *watched;                    /* (SCHEDULER_CHUNK_MAX, vocab_size) where the model marks, else NULL */
     pthread_mutex_t lock;              /* guards all below, and parties and seats */
     pthread_cond_t work;               /* monotonic */
     party *parties;
@@ -371,6 +372,7 @@ static void turn_choose(scheduler *s, turn *t)
     const seat *r = t->reads;
     size_t left = r->count - r->done, n = left < most ? left : most;
     t->prompt = (model_prompt){r->seq, r->tokens + r->done, n, n == left && r->logits != NULL, r->watch};
+    t->prompt.watch.room = s->watched;
     if (r->watch.token_count > 0 && !MUTANT(watch_restarts)) t->prompt.watch.scores += r->done * r->watch.token_count;
 }
 
@@ -460,6 +462,19 @@ static void *worker(void *arg)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 static size_t logits_count(const scheduler *s) { return (1 + (size_t)s->limits.batch_max) * s->vocab_size; }
+static size_t watched_count(const scheduler *s) { return (size_t)SCHEDULER_CHUNK_MAX * s->vocab_size; }
+
+static result logits_open(scheduler *s)
+{
+    TRY(model_logits_open(&s->logits, s->engine, logits_count(s)));
+    return model_marks_of(s->engine) ? model_logits_open(&s->watched, s->engine, watched_count(s)) : OK;
+}
+
+static void logits_close(scheduler *s)
+{
+    model_logits_close(s->engine, &s->logits, logits_count(s));
+    model_logits_close(s->engine, &s->watched, watched_count(s));
+}
 
 result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
 {
@@ -472,15 +487,16 @@ result scheduler_open(scheduler **out, model *m, const scheduler_limits *limits)
     for (int i = 0; i < LINES; i++) s->served[i] = 1;
     s->vocab_size = model_describe(m)->vocab_size;
     *out = NULL;
-    result r = model_logits_open(&s->logits, m, logits_count(s));
+    result r = logits_open(s);
     if (!is_ok(r)) {
+        logits_close(s);
         mem_free(s);
         return r;
     }
     pthread_mutex_init(&s->lock, NULL);
     cond_init_monotonic(&s->work);
     if (pthread_create(&s->thread, NULL, worker, s) != 0) {
-        model_logits_close(m, &s->logits, logits_count(s));
+        logits_close(s);
         mem_free(s);
         return fail(E_UNAVAILABLE, "cannot start the engine's thread");
     }
@@ -500,7 +516,7 @@ void scheduler_close(scheduler **s_)
     pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->lock);
-    model_logits_close(s->engine, &s->logits, logits_count(s));
+    logits_close(s);
     mem_free(s);
     *s_ = NULL;
 }

@@ -226,8 +226,7 @@ static result write_answer(const reading *g, seat *place, float *logits, outlet 
 /* The prompt read: the state behind it, its last logits, the passages in it, and the label of all that. */
 typedef struct { ifc_label *label; prompt prompt; seat *place; float *logits; bytes *passages; } started;
 
-/* Whatever it returns, the place is the caller's to close. */
-static result place_take(const reading *g, arena *a, started *out)
+static result passages_join(const reading *g, arena *a, started *out)
 {
     const session_request *request = g->request;
     memset(out, 0, sizeof *out);
@@ -235,22 +234,29 @@ static result place_take(const reading *g, arena *a, started *out)
     out->label = arena_alloc(a, sizeof *out->label);
     out->passages = arena_alloc_array(a, request->hit_count + 1, sizeof *out->passages);
     if (out->label == NULL || out->passages == NULL) return arena_check(a);
-    TRY(session_label(request->hits, request->hit_count, out->label));
     for (size_t i = 0; i < request->hit_count; i++)
         out->passages[i] = ifc_labeled_compute(request->hits[i].text);
-    return seat_open(&out->place, g->steps, request->context->principal, context_alive, (void *)request->context);
+    return session_label(request->hits, request->hit_count, out->label);
 }
 
+/* The place is the caller's to close. */
+static result place_take(const reading *g, started *out)
+{
+    return seat_open(&out->place, g->steps, g->request->context->principal, context_alive, (void *)g->request->context);
+}
+
+/* Whatever it returns, the place is the caller's to close. */
 static result read_start(const reading *g, arena *a, started *out)
 {
     const session_request *request = g->request;
-    TRY(place_take(g, a, out));
+    TRY(passages_join(g, a, out));
     out->logits = arena_alloc_array(a, model_describe(g->engine)->vocab_size, sizeof *out->logits);
     if (out->logits == NULL) return arena_check(a);
     const prompt_options options = {request->question_first, request->repeats,
                                     request->context_tokens_max};
     TRY(prompt_build(model_tokenizer(g->engine), out->passages, request->hit_count,
                      bytes_str(request->question), &options, a, &out->prompt));
+    TRY(place_take(g, out));
     return read_prompt(g, out->place, &out->prompt, out->logits);
 }
 
@@ -298,7 +304,7 @@ static result grounding_label(const session_request *q, const grounded_answer *g
     return r;
 }
 
-/* count: passages of which something was read. */
+/* count: of the passages, those that may have been read. */
 static result grounded_send(const reading *g, const started *begun, const grounded_answer *got, size_t count, arena *a,
                             session_answer *out)
 {
@@ -339,15 +345,17 @@ static result write_free(const reading *g, const started *begun, arena *a, sessi
     return r;
 }
 
-/* The model marks a span of what it reads. */
-static result mark_grounded(const reading *g, const started *begun, arena *a, session_answer *out)
+/* The model marks a span of what it reads, and writes nothing. */
+static result mark_grounded(const reading *g, started *begun, arena *a, session_answer *out)
 {
     const session_request *q = g->request;
     extractive_pick *sentences = NULL;
     size_t sentence_count = 0;
     looking of = {q->stores, q->scope, q->question};
+    TRY(passages_join(g, a, begun));
     if (model_marks_of(g->engine)->sentences_tokens > 0)
         TRY(sentences_rank(&of, begun->passages, q->hits, q->hit_count, a, &sentences, &sentence_count));
+    TRY(place_take(g, begun));
     const marks_input in = {
         .engine = g->engine, .place = begun->place, .question = q->question,
         .passages = begun->passages, .count = q->hit_count, .sentences = sentences, .sentence_count = sentence_count,
@@ -355,14 +363,14 @@ static result mark_grounded(const reading *g, const started *begun, arena *a, se
         .stop = q->stop, .stop_count = q->stop_count, .not_found_percent = q->not_found_percent};
     grounded_answer got;
     TRY(marks_read(&in, a, &got, &out->input_tokens));
+    got.answer.tokens = 0;
     return grounded_send(g, begun, &got, in.count, a, out);
 }
 
 static result generate_marked(const reading *g, arena *a, session_answer *out)
 {
-    started begun;
-    result r = place_take(g, a, &begun);
-    if (is_ok(r)) r = mark_grounded(g, &begun, a, out);
+    started begun = {0};
+    result r = mark_grounded(g, &begun, a, out);
     seat_close(&begun.place);
     return r;
 }
@@ -375,8 +383,6 @@ result session_generate(const model *m, scheduler *s, state_cache *cache, keytre
     memset(out, 0, sizeof *out);
     const model_marks *marks = model_marks_of(m);
     const bool free_text = request->free_text || MUTANT(constraint_off);
-    if (free_text && marks && !marks->writes)
-        return fail(E_PRECONDITION, "this server's model marks answers in the documents; it does not write free text");
     if (marks && !free_text) return generate_marked(&g, a, out);
     result r = read_start(&g, a, &begun);
     out->input_tokens = begun.prompt.count;

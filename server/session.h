@@ -84,7 +84,7 @@ typedef struct {
     uint32_t span_count;                   /* 0: not found */
     session_span spans[CONSTRAINT_SPANS_MAX];
     double likelihood, nothing, confidence;      /* logarithms but for the last, which is 0 to 1 */
-    uint32_t reading_count;                /* of the first hits: those of which something was read */
+    uint32_t reading_count;                /* of the first hits: those that may have been read */
     session_reading readings[SEARCH_K_MAX];
 } session_grounding;
 
@@ -103,7 +103,7 @@ MUST_USE result session_generate(const model *m, scheduler *s, state_cache *cach
                                  const session_request *request, arena *a, session_answer *out);
 
 /* The continuation's tokens under the generator, teacher-forced behind the prompt that session_generate
- * would read. Each token's log-probability, and the mean and standard deviation of the log-probability
+ * would read for free text. Each token's log-probability, and the mean and standard deviation of the log-probability
  * over the vocabulary. Bit-identical whoever else is being served. Of the request, what concerns writing
  * (tokens_max, sampling, stop, emit) is not looked at. */
 typedef struct { float log_prob, mean, deviation; } session_token_score;

@@ -107,8 +107,9 @@ MUST_USE result model_prefill(model_seq *seq, const uint32_t *tokens, size_t cou
 MUST_USE result model_decode(const model *m, model_seq *const *seqs, const uint32_t *tokens,
                              size_t count, float *logits);
 /* The logits of a few tokens behind each token that is read: scores (tokens read, token_count), in the order read. The
- * same bits as the full logits'. token_count 0: none. */
-typedef struct { const uint32_t *tokens; size_t token_count; float *scores; } model_watch;
+ * same bits as the full logits'. token_count 0: none. room (rows of the pass, vocab_size): what they are taken from, of
+ * model_logits_open, wiped behind each pass; NULL: made for it. */
+typedef struct { const uint32_t *tokens; size_t token_count; float *scores, *room; } model_watch;
 /* The same, and in the same pass reads a piece of one more sequence's prompt: count + prompt->count is at most 128. logits
  * (1 + count, vocab_size): first the prompt's last token's, where it wants them, then the steps'. A watch has the logits of
  * all its tokens computed, which takes longer. */

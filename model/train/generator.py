@@ -45,12 +45,12 @@ PLANS = {
                  "passages": 5, "several": 0.45, "none": 0.1, "spoken": False},
                 {"name": "doubtful", "tokens": 49_000_000, "context": (24, 120), "repeats": 1.0, "narrow": 1.0,
                  "passages": 5, "several": 0.5, "none": 0.06, "swapped": 0.12, "spoken": False}]},
-    "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.005,
-            "fall": 0.4, "served": {"repeats": 2}, "stages": [
+    "gpu": {"shape": {"width": 512, "layers": 12, "state": 16, "taps": 4}, "batch_tokens": 65536, "rate": 0.003,
+            "fall": 0.5, "spoken": 0.3, "served": {"repeats": 2}, "stages": [
                 {"name": "text", "tokens": 110_000_000, "length": 1024},
                 {"name": "short", "tokens": 60_000_000, "context": (16, 96), "repeats": 0.2, "first": 0.8},
-                {"name": "longer", "tokens": 230_000_000, "context": (48, 500), "repeats": 0.6, "first": 0.7,
-                 "passages": 5, "several": 0.5, "none": 0.15, "narrow": 0.4}]},
+                {"name": "longer", "tokens": 230_000_000, "context": (48, 500), "repeats": 0.7, "first": 0.8,
+                 "passages": 5, "several": 0.5, "none": 0.06, "swapped": 0.12, "narrow": 0.4}]},
 }
 
 

@@ -22,6 +22,8 @@ none: the share of unanswerable questions that get "not found"; refused: the sam
 log p: of the expected answer, a token (natural logarithm). first, whole: milliseconds to the first piece of the answer's
 text and to its end, medians. Behind each figure the 95 % interval, by 1,000 bootstrap samples of the questions.
 
+A model that marks its answers reads the question first in any case, and has no log p if it does not write as well.
+
 A generator's answers are asked for with not_found_percent = 0, and its rule (server/grounded.h) is applied here, so that
 one run shows other settings too.
 """
@@ -178,7 +180,7 @@ def asker(scene, read, row, rows, passages):
     return name
 
 
-def ask_one(scene, name, row, generator, percent, prompt):
+def ask_one(scene, name, row, writes, percent, prompt):
     """One question's figures."""
     final, first, whole = scene.ask(name, row["question"], **prompt)
     margin = final.log_likelihood_none - final.log_likelihood if final.readings else -math.inf
@@ -189,10 +191,16 @@ def ask_one(scene, name, row, generator, percent, prompt):
     out.update(text_scores("" if none else final.answer, row["answers"]), refused=float(none),
                given=text_scores(final.answer, row["answers"])["f1"], **rank_scores(scene.search(name, row["question"]),
                                                                                    row["passage"]))
-    if generator:
+    if writes:
         more = {k: v for k, v in prompt.items() if k in ("passages", "repeats", "order")}
         out["log p"] = scene.log_p(name, row["question"], row["answers"][0], **more)
     return out
+
+
+def layout_of(folder):
+    """config.json's "lethe": how a model that marks answers reads."""
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        return json.load(f).get("lethe") or {}
 
 
 def settings_of(options):
@@ -260,7 +268,7 @@ def questions(scene, options, out):
             figures = []
             for row in asked:
                 name = asker(scene, read, row, rows, passages)
-                figures.append(ask_one(scene, name, row, bool(options.model), options.not_found_percent, prompt))
+                figures.append(ask_one(scene, name, row, options.writes, options.not_found_percent, prompt))
             found = {n: summary(figures, n) for n in (*QUALITY, "log p", "first", "whole")}
             table.append((read, {n: v for n, v in found.items() if v}))
             out += [("qa-dev", read, count, repeats, order, n, len(asked), *v) for n, v in table[-1][1].items()]
@@ -318,6 +326,10 @@ def arguments():
 
 def main():
     options = arguments()
+    layout = layout_of(options.model) if options.model else {}
+    options.writes = bool(options.model) and layout.get("writes", True)
+    if layout:
+        options.orders = ["question-first"]
     server = ["--quota-tokens-per-minute", "0", "--quota-documents", "0", "--log-level", "3"]
     if options.model:
         server += ["--model", os.path.abspath(options.model), "--not-found-percent", "0"]

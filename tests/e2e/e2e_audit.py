@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 
+from e2e_grounded import marking_model
 from house import check, expect, expect_equal, refusal
 
 SEED = "5"
@@ -105,6 +106,16 @@ def generator(scene):
         expect(figures.endswith("advantage_after=0.000 max_difference_after=0"), f"{name}: {figures}")
         expect("auc_planted=0.500" not in figures, f"{name} moves while planted: {figures}")
     cleaned(town.ada, kept)
+
+
+@check("audit.marks")
+def marks(scene):
+    """A model that only marks: scores are refused, and the audit goes on without."""
+    town = scene.town("--model", marking_model(scene, sentences_tokens=120), "--quota-tokens-per-minute", "0")
+    request = town.ada.pb.ScoreRequest(question="q", continuation="c")
+    expect_equal(refusal(lambda: town.ada.answers.Score(request)), "FAILED_PRECONDITION", "Score")
+    code, report = audit(town, "ada", "--subjects", "1")
+    expect_equal((code, report["verdict"]), (0, "clean"), "the audit's verdict")
 
 
 @check("audit.no_generator")

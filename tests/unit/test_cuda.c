@@ -232,7 +232,7 @@ static void watched_prompts_change_no_bit(void)
         for (size_t piece = 0; piece < 2; piece++) {
             size_t at = piece == 0 ? 0 : FIRST, count = piece == 0 ? FIRST : LENGTH - FIRST;
             for (size_t i = 0; i < 2; i++) steps[i] = token_of(1 + i, piece);
-            const model_prompt prompt = {s, read + at, count, piece == 1, {WHICH, WATCHED, scores + at * WATCHED}};
+            const model_prompt prompt = {s, read + at, count, piece == 1, {WHICH, WATCHED, scores + at * WATCHED, NULL}};
             CHECK_OK(model_decode_beside(m, &prompt, others, steps, 2, logits));
             for (size_t i = 0; i < 2; i++) CHECK(same(want, 1 + i, piece, logits + (1 + i) * VOCAB));
         }

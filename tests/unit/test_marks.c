@@ -72,7 +72,7 @@ static bool same_row(const float *got, const float *want) { return memcmp(got, w
 
 static void read_piece(reading *r)
 {
-    static float logits[STREAMS * VOCAB];
+    static float logits[STREAMS * VOCAB], room[PASS_MAX * VOCAB];
     uint32_t piece[PASS_MAX], steps[STREAMS], beside = below(STREAMS), at = (uint32_t)r->at[0];
     uint32_t left = LENGTH - at, most = PASS_MAX - beside, count = 1 + below(left < most ? left : most);
     if (below(4) == 0) count = left < most ? left : most;
@@ -81,8 +81,9 @@ static void read_piece(reading *r)
     for (uint32_t i = 0; i < count; i++) piece[i] = token_of(0, at + i);
     for (uint32_t i = 0; i < beside; i++) steps[i] = token_of(1 + i, r->at[1 + i]);
     for (size_t i = 0; i < STREAMS * VOCAB; i++) logits[i] = untouched;
-    const model_prompt prompt = {r->seqs[0], piece, count, wants, {watched, WATCHED, r->scores + at * WATCHED}};
+    const model_prompt prompt = {r->seqs[0], piece, count, wants, {watched, WATCHED, r->scores + at * WATCHED, below(2) ? room : NULL}};
     CHECK_OK(model_decode_beside(r->m, &prompt, r->seqs + 1, steps, beside, logits));
+    for (size_t i = 0; i < PASS_MAX * VOCAB; i++) CHECK(room[i] == 0);
     r->at[0] += count;
     CHECK(model_seq_length(r->seqs[0]) == r->at[0]);
     if (wants) CHECK(same_row(logits, want_of(r, 0, r->at[0] - 1)));
@@ -130,7 +131,7 @@ static void watched_ids_are_checked(void)
     buf read, zero;
     buf_init(&read, 1 << 24);
     buf_init(&zero, 1 << 24);
-    const model_prompt prompt = {s, ids, 2, true, {past, 2, scores}};
+    const model_prompt prompt = {s, ids, 2, true, {past, 2, scores, NULL}};
     CHECK_FAILS(model_decode_beside(m, &prompt, &other, ids, 1, logits), E_INVALID);
     CHECK_OK(model_seq_snapshot(s, &read));
     CHECK_OK(model_seq_snapshot(fresh, &zero));

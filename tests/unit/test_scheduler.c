@@ -319,7 +319,7 @@ static bool watch_beside(scheduler *s, uint32_t first, bool wants_logits)
     static float got[WATCHED_PROMPT * WATCHED], want[WATCHED_PROMPT * WATCHED], logits[VOCAB], last[VOCAB];
     seat *t;
     ASSERT(is_ok(seat_open(&t, s, ada, NULL, NULL)));
-    const model_watch watch = {watched, WATCHED, got};
+    const model_watch watch = {watched, WATCHED, got, NULL};
     uint64_t chunks = figures(s).turns.chunks, steps = figures(s).turns.steps;
     for (size_t i = 0; i < WATCHED_PROMPT * WATCHED; i++) got[i] = -1;
     CHECK_OK(seat_prefill_watched(t, tokens + first, WATCHED_PROMPT, &watch, wants_logits ? logits : NULL));
@@ -366,9 +366,9 @@ static void watched_ids_are_checked(void)
     float scores[20], logits[VOCAB];
     seat *t;
     CHECK_OK(seat_open(&t, s, ada, NULL, NULL));
-    CHECK_FAILS(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 2, scores}, logits), E_INVALID);
+    CHECK_FAILS(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 2, scores, NULL}, logits), E_INVALID);
     CHECK(model_seq_length(seat_seq(t)) == 0 && figures(s).turns.chunks == 0);
-    CHECK_OK(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 1, scores}, NULL));
+    CHECK_OK(seat_prefill_watched(t, tokens, 10, &(model_watch){past, 1, scores, NULL}, NULL));
     CHECK(model_seq_length(seat_seq(t)) == 10);
     seat_close(&t);
     scheduler_close(&s);
