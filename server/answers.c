@@ -289,14 +289,14 @@ static result grounding_fill(request *q, const passages *read, const ifc_labeled
 }
 
 /* What an answer may take. A token has at least a byte; the question is read once or twice, by the order. A grounded
- * answer is the best of one from all passages and one from each. Where it is marked nothing is written, and each token
- * may have a looked-up word's mark in front. */
+ * answer is the best of one from all passages and one from each. Where it is marked nothing is written; what stands in
+ * front of looked-up words counts as context, and in the question has places as a second reading would. */
 static uint64_t tokens_at_most(const house *h, const Lethe__V1__AskRequest *m, size_t count)
 {
     const model_marks *marks = model_marks_of(h->generator);
     const uint64_t context = h->settings.context_tokens_max, asked = 2 * strlen(m->question);
     if (m->free_text) return m->repeats * context + m->max_tokens + asked;
-    if (marks) return (m->repeats < marks->repeats ? m->repeats : marks->repeats) * 2 * context + asked;
+    if (marks) return (m->repeats < marks->repeats ? m->repeats : marks->repeats) * context + asked;
     return m->repeats * context + (uint64_t)m->max_tokens * (count + 1) + asked;
 }
 

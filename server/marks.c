@@ -60,13 +60,13 @@ static bool stems_have(const stems *s, const stem *one)
 
 static int compare_text(const void *key, const void *item) { return strcmp(key, *(const char *const *)item); }
 
-/* The text's stems, without frequent ones; `among`: only those that are there too. */
-static void stems_add(const model_marks *m, bytes text, const stems *among, stems *out)
+/* The text's stems, without frequent ones. */
+static void stems_add(const model_marks *m, bytes text, stems *out)
 {
     stretch word;
     stem one;
     for (size_t at = 0; out->count < STEMS_MAX && word_next(m, text, &at, &word, &one);) {
-        if (stems_have(out, &one) || (among && !stems_have(among, &one))) continue;
+        if (stems_have(out, &one)) continue;
         if (m->frequent_count > 0 &&
             bsearch(one.text, m->frequent, m->frequent_count, sizeof *m->frequent, compare_text)) continue;
         out->all[out->count++] = one;
@@ -86,12 +86,12 @@ typedef struct {
     const model_marks *marks;
     const tokenizer *words;
     arena *mem;
-    bytes question;                    /* without blanks around it */
+    bytes question;                    /* without the blanks around it */
     stems asked, met;                  /* the question's, and those of them that were read */
     uint32_t *gap;
     size_t gap_count;
     read_token *tokens;                /* one reading */
-    size_t count, pieces;
+    size_t count, pieces, room;        /* room: places that are left in it */
     uint32_t *ids;                     /* all that goes into the engine */
     size_t id_count;
     size_t *places[2];                 /* of each token, in ids */
@@ -100,114 +100,132 @@ typedef struct {
 
 static bool is_blank(uint8_t b) { return b == ' ' || b == '\n' || b == '\t' || b == '\r'; }
 
-static bytes trimmed(bytes text)
+/* A text's tokens. Their bytes, joined, are `read`: the text as the tokenizer changes it (NFC), maybe behind a blank. */
+typedef struct {
+    uint32_t *ids;
+    size_t count;
+    bytes read;
+    size_t *place;                     /* (read.size + 1): where in the text each place of `read` is */
+    bool *looked_up;                   /* [count] */
+} encoded;
+
+/* How many characters there are in the one at *at, taken apart: as many before NFC as after it. */
+static int parts_next(bytes text, size_t *at)
 {
-    while (text.size > 0 && is_blank(text.data[0])) text = bytes_of(text.data + 1, text.size - 1);
-    while (text.size > 0 && is_blank(text.data[text.size - 1])) text.size--;
-    return text;
+    utf8proc_int32_t parts[8];
+    int last = 0;
+    return (int)utf8proc_decompose_char((utf8proc_int32_t)utf8_next(text, at), parts, 8, UTF8PROC_DECOMPOSE, &last);
 }
 
-/* Appends tokens of a text that has `skip` bytes in front of the passage's from `start` on. False: the tokenizer normalises it,
- * so that its tokens' bytes are not the text's. */
-static bool tokens_append(page *p, bytes text, size_t skip, const uint32_t *ids, size_t count, size_t passage, size_t start)
+/* Where no character of the text begins, `place` is inside of one, where no word begins or ends. Nothing is quoted of a text
+ * that the tokenizer changes in another way. */
+static void places_find(encoded *e, bytes text, size_t lead)
 {
+    int apart = 0;
     size_t at = 0;
-    for (size_t i = 0; i < count; i++) {
-        bytes token = tokenizer_token(p->words, ids[i]);
-        if (token.size > text.size - at || memcmp(token.data, text.data + at, token.size) != 0) return false;
-        size_t from = at > skip ? at - skip : 0, to = at + token.size - skip;
-        p->tokens[p->count + i] = (read_token){ids[i], false, passage, p->pieces, start + from, start + to};
+    for (size_t i = lead, next = lead; i < e->read.size; i = next) {
+        e->place[i] = apart == 0 ? at : at - 1;
+        apart -= parts_next(e->read, &next);
+        while (apart < 0 && at < text.size) apart += parts_next(text, &at);
+        for (size_t inside = i + 1; inside < next; inside++) e->place[inside] = at - 1;
+    }
+    e->place[e->read.size] = text.size;
+    for (size_t i = 0; i < e->read.size && (apart != 0 || at < text.size); i++) e->place[i] = text.size;
+    for (size_t i = lead; i < e->read.size && i < text.size && MUTANT(marked_places_drift); i++) e->place[i] = i - lead;
+}
+
+/* blank: it is read behind a blank that is not its own. */
+static result text_encode(const page *p, bytes text, bool blank, encoded *out)
+{
+    char *spaced = arena_alloc(p->mem, text.size + 2);
+    if (spaced == NULL) return arena_check(p->mem);
+    spaced[0] = ' ';
+    if (text.size > 0) memcpy(spaced + blank, text.data, text.size);
+    TRY(tokenizer_encode(p->words, bytes_of(spaced, text.size + blank), false, p->mem, &out->ids, &out->count));
+    size_t size = 0, at = 0;
+    for (size_t i = 0; i < out->count; i++) size += tokenizer_token(p->words, out->ids[i]).size;
+    uint8_t *read = arena_alloc(p->mem, size);
+    out->place = arena_alloc_array(p->mem, size + 1, sizeof *out->place);
+    out->looked_up = arena_alloc_array(p->mem, out->count, sizeof *out->looked_up);
+    if (read == NULL || out->place == NULL || out->looked_up == NULL) return arena_check(p->mem);
+    for (size_t i = 0; i < out->count; i++) {
+        bytes token = tokenizer_token(p->words, out->ids[i]);
+        memcpy(read + at, token.data, token.size);
         at += token.size;
     }
-    p->count += count;
-    return true;
-}
-
-/* A text that the tokenizer changes is read run by run of what is not blank, each with the blanks in front of it. The tokens
- * of a changed run stand for it together. */
-static result runs_append(page *p, bytes text, size_t skip, size_t room, size_t passage, size_t start)
-{
-    for (size_t at = 0, end; at < text.size; at = end) {
-        for (end = at; end < text.size && is_blank(text.data[end]);) end++;
-        while (end < text.size && !is_blank(text.data[end])) end++;
-        bytes run = bytes_of(text.data + at, end - at);
-        size_t count, left_out = at < skip ? skip - at : 0, from = start + at + left_out - skip, to = start + end - skip;
-        uint32_t *ids;
-        TRY(tokenizer_encode(p->words, run, false, p->mem, &ids, &count));
-        if (count > room) return OK;
-        room -= count;
-        if (tokens_append(p, run, left_out, ids, count, passage, from)) continue;
-        for (size_t i = 0; i < count; i++)
-            p->tokens[p->count++] = (read_token){ids[i], false, passage, p->pieces, i == 0 ? from : to, to};
-    }
+    out->read = bytes_of(read, size);
+    places_find(out, text, blank || (size > 0 && read[0] == ' ' && text.size > 0 && text.data[0] != ' '));
     return OK;
 }
 
-/* SEEN belongs in front of the token that holds a looked-up word's first letter. */
-static void look_up(page *p, size_t first, bytes passage, size_t start)
+/* SEEN belongs in front of the token that holds the first letter of a word whose stem is among these; of the first `count`
+ * tokens. met (may be NULL) gets the stems. */
+static void words_find(const page *p, encoded *e, size_t count, const stems *among, stems *met)
 {
     stretch word;
     stem one;
-    bytes read = bytes_of(passage.data, p->tokens[p->count - 1].end);
-    for (size_t at = start, token = first; word_next(p->marks, read, &at, &word, &one);) {
-        while (token < p->count && p->tokens[token].end <= word.start) token++;
-        if (token < p->count && stems_have(&p->asked, &one)) p->tokens[token].looked_up = true;
+    size_t token = 0, end = count > 0 ? tokenizer_token(p->words, e->ids[0]).size : 0;
+    for (size_t at = 0; word_next(p->marks, e->read, &at, &word, &one);) {
+        while (token < count && end <= word.start)
+            if (++token < count) end += tokenizer_token(p->words, e->ids[token]).size;
+        if (token == count) return;
+        if (!stems_have(among, &one)) continue;
+        e->looked_up[token] = true;
+        if (met && !stems_have(met, &one)) met->all[met->count++] = one;
     }
 }
 
-/* A piece's text as it is read, and its tokens. */
-typedef struct { size_t passage; stretch at; size_t skip; bytes text; uint32_t *ids; size_t count; } piece;
-
-/* blank: it is read behind a blank that is not the passage's. */
-static result piece_encode(page *p, size_t passage, stretch at, bool blank, piece *out)
+/* How many of the tokens, with SEEN, find places in the room; less what they take. */
+static size_t tokens_fitting(const encoded *e, size_t *room)
 {
-    bytes from = bytes_of(p->in->passages[passage].data + at.start, at.end - at.start);
-    *out = (piece){.passage = passage, .at = at, .skip = blank};
-    char *text = arena_alloc(p->mem, from.size + 2);
-    if (text == NULL) return arena_check(p->mem);
-    text[0] = ' ';
-    if (from.size > 0) memcpy(text + blank, from.data, from.size);
-    out->text = bytes_of(text, from.size + blank);
-    return tokenizer_encode(p->words, out->text, false, p->mem, &out->ids, &out->count);
+    size_t n = 0;
+    for (size_t cost; n < e->count; n++) {
+        cost = 1 + (size_t)(e->looked_up[n] && !MUTANT(seen_costs_nothing));
+        if (cost > *room) break;
+        *room -= cost;
+    }
+    return n;
 }
 
-/* The piece, cut to what there is room for, and a gap behind it. */
-static result piece_append(page *p, const piece *one, size_t room)
+/* The piece, cut to what there is room for, and a gap behind it. start: of the piece, in the passage. */
+static void piece_append(page *p, encoded *e, size_t passage, size_t start)
 {
-    const size_t first = p->count;
-    if (room <= p->gap_count) return OK;
-    room -= p->gap_count;
-    bytes passage = p->in->passages[one->passage];
-    if (!tokens_append(p, one->text, one->skip, one->ids, one->count < room ? one->count : room, one->passage, one->at.start))
-        TRY(runs_append(p, one->text, one->skip, room, one->passage, one->at.start));
-    if (p->count == first) return OK;
-    look_up(p, first, passage, one->at.start);
-    size_t end = p->tokens[p->count - 1].end;
-    stems_add(p->marks, bytes_of(passage.data + one->at.start, end - one->at.start), &p->asked, &p->met);
+    if (p->room <= p->gap_count || e->count == 0) return;
+    size_t room = p->room - p->gap_count;
+    words_find(p, e, e->count, &p->asked, NULL);
+    size_t count = tokens_fitting(e, &room);
+    if (count == 0) return;
+    words_find(p, e, count, &p->asked, &p->met);
+    for (size_t i = 0, at = 0; i < count; i++) {
+        size_t end = at + tokenizer_token(p->words, e->ids[i]).size;
+        p->tokens[p->count++] = (read_token){e->ids[i], e->looked_up[i], passage, p->pieces, start + e->place[at],
+                                             start + e->place[end]};
+        at = end;
+    }
     for (size_t i = 0; i < p->gap_count; i++)
         p->tokens[p->count++] = (read_token){p->gap[i], false, SIZE_MAX, p->pieces, 0, 0};
+    p->room = room;
     p->pieces++;
-    return OK;
 }
 
 /* The best sentences that find room in the model's measure, the first one in any case; or the passages. */
 static result pieces_append(page *p)
 {
     const marks_input *in = p->in;
-    const size_t limit = in->context_tokens_max, measure = p->marks->sentences_tokens;
-    piece one;
+    const size_t measure = p->marks->sentences_tokens;
+    encoded one;
     size_t read = 0;
     for (size_t i = 0; measure > 0 && i < in->sentence_count && i < SENTENCES_TRIED; i++) {
         const extractive_pick *s = &in->sentences[i];
         if (s->end == s->start) continue;
-        TRY(piece_encode(p, s->passage, (stretch){s->start, s->end}, true, &one));
+        TRY(text_encode(p, bytes_of(in->passages[s->passage].data + s->start, s->end - s->start), true, &one));
         if (p->count > 0 && read + one.count > measure) continue;
         read += one.count;
-        TRY(piece_append(p, &one, limit - p->count));
+        piece_append(p, &one, s->passage, s->start);
     }
     for (size_t i = 0; measure == 0 && i < in->count; i++) {
-        TRY(piece_encode(p, i, (stretch){0, in->passages[i].size}, false, &one));
-        TRY(piece_append(p, &one, limit - p->count));
+        TRY(text_encode(p, in->passages[i], false, &one));
+        piece_append(p, &one, i, 0);
     }
     return OK;
 }
@@ -224,24 +242,6 @@ static void ids_append(page *p, const uint32_t *ids, size_t count)
     for (size_t i = 0; i < count; i++) id_append(p, ids[i], false);
 }
 
-/* The question, its words marked that were met in what is read. */
-static result question_append(page *p, const uint32_t *ids, size_t count)
-{
-    bytes text = p->question;
-    bool *met = arena_alloc_array(p->mem, count + 1, sizeof *met);
-    if (met == NULL) return arena_check(p->mem);
-    stretch word;
-    stem one;
-    size_t token = 0, end = count > 0 ? tokenizer_token(p->words, ids[0]).size : 0;
-    for (size_t at = 0; word_next(p->marks, text, &at, &word, &one);) {
-        while (token < count && end <= word.start)
-            if (++token < count) end += tokenizer_token(p->words, ids[token]).size;
-        if (token < count && stems_have(&p->met, &one)) met[token] = true;
-    }
-    for (size_t i = 0; i < count; i++) id_append(p, ids[i], met[i]);
-    return OK;
-}
-
 static void reading_append(page *p)
 {
     for (size_t i = 0; i < p->count; i++) {
@@ -250,8 +250,8 @@ static void reading_append(page *p)
     }
 }
 
-/* A token that begins with a blank begins a word; the words from last to first. Behind them a gap, whose last token stands for
- * the first reading's. */
+/* A token that begins with a blank begins a word; the words from last to first. Behind them a gap, whose last token stands
+ * for the first reading's. */
 static void reading_append_backward(page *p)
 {
     for (size_t end = p->count, start; end > 0; end = start) {
@@ -270,21 +270,24 @@ static void reading_append_backward(page *p)
 
 static result page_build(page *p)
 {
-    uint32_t *cue, *asked;
-    size_t cue_count, asked_count;
+    uint32_t *cue;
+    size_t cue_count;
+    encoded asked;
     TRY(tokenizer_encode(p->words, bytes_str("Question: "), false, p->mem, &cue, &cue_count));
-    TRY(tokenizer_encode(p->words, p->question, false, p->mem, &asked, &asked_count));
+    TRY(text_encode(p, p->question, false, &asked));
     TRY(tokenizer_encode(p->words, bytes_str("\n\n"), false, p->mem, &p->gap, &p->gap_count));
-    p->tokens = arena_alloc_array(p->mem, p->in->context_tokens_max + 1, sizeof *p->tokens);
+    p->room = p->in->context_tokens_max;
+    p->tokens = arena_alloc_array(p->mem, p->room, sizeof *p->tokens);
     if (p->tokens == NULL) return arena_check(p->mem);
-    if (p->marks->seen >= 0) stems_add(p->marks, p->question, NULL, &p->asked);
+    if (p->marks->seen >= 0) stems_add(p->marks, asked.read, &p->asked);
     TRY(pieces_append(p));
     p->readings = p->in->repeats < p->marks->repeats ? p->in->repeats : p->marks->repeats;
-    p->ids = arena_alloc_array(p->mem, cue_count + 2 * asked_count + 2 * p->gap_count + 4 * p->count, sizeof *p->ids);
+    p->ids = arena_alloc_array(p->mem, cue_count + 2 * asked.count + 2 * p->gap_count + 4 * p->count, sizeof *p->ids);
     for (int i = 0; i < 2; i++) p->places[i] = arena_alloc_array(p->mem, p->count + 1, sizeof *p->places[i]);
     if (p->ids == NULL || p->places[0] == NULL || p->places[1] == NULL) return arena_check(p->mem);
     ids_append(p, cue, cue_count);
-    TRY(question_append(p, asked, asked_count));
+    words_find(p, &asked, asked.count, &p->met, NULL);
+    for (size_t i = 0; i < asked.count; i++) id_append(p, asked.ids[i], asked.looked_up[i]);
     ids_append(p, p->gap, p->gap_count);
     reading_append(p);
     if (p->readings > 1 && p->count > 0) reading_append_backward(p);
@@ -331,8 +334,8 @@ static result candidates_find(const page *p, const float *scores, candidate *all
         for (c->from = t->start; c->from < t->end && is_blank(text.data[c->from]);) c->from++;
         c->to = t->end;
         c->least = word[n][c->from];
-        c->starts = c->from < t->end && (flags[n][c->from] & CONSTRAINT_BEGINS);
-        c->stops = t->start < t->end && (flags[n][t->end] & CONSTRAINT_ENDS);
+        c->starts = c->from < t->end && ((flags[n][c->from] & CONSTRAINT_BEGINS) || MUTANT(marks_whole_words_off));
+        c->stops = t->start < t->end && ((flags[n][t->end] & CONSTRAINT_ENDS) || MUTANT(marks_whole_words_off));
         c->start = logit(p, scores, i, START);
         c->stop = logit(p, scores, i, STOP);
         if (c->starts) starts = sum_logs(starts, c->start);
@@ -400,6 +403,13 @@ static result spans_read(const page *p, const float *scores, grounded_answer *ou
     }
     grounded_choose(all, in->count + 1, in->not_found_percent, out);
     return arena_check(p->mem);
+}
+
+static bytes trimmed(bytes text)
+{
+    while (text.size > 0 && is_blank(text.data[text.size - 1])) text.size--;
+    while (text.size > 0 && is_blank(text.data[0])) text = bytes_of(text.data + 1, text.size - 1);
+    return text;
 }
 
 result marks_read(const marks_input *in, arena *a, grounded_answer *out, uint64_t *tokens_read)

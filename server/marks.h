@@ -2,10 +2,11 @@
  * a grounded answer (promise G6) than grounded.c's; the answer has the same form. Label-blind: session.c gives it bytes
  * and labels what comes out.
  *
- * What is read (model/train/README.md): "Question: " Q gap, then pieces (sentences, best first, or whole passages), each with a
- * gap behind it; read twice, then the words of the same from last to first, and a gap. Behind each token the engine gives
- * the logits of start, stop and none; those of both readings are added, and the model's bias to none's. With s and e as logarithms of the softmax over the
- * places where a span may start (stop), none's beside them, a span's likelihood is s + e; that of no answer, none's two.
+ * What is read (model/train/README.md): "Question: " Q gap, then pieces (sentences, best first, or whole passages), each with
+ * a gap behind it; read twice, then the words of the same from last to first, and a gap. Behind each token the engine gives
+ * the logits of start, stop and none; those of both readings are added, and the model's bias to none's. With s and e as
+ * logarithms of the softmax over the places where a span may start (stop), none's beside them, a span's likelihood is s + e;
+ * that of no answer, none's two.
  * The answer is the likeliest span; each passage's own, the likeliest in it. Agreement, contradiction and confidence are
  * grounded.h's. No token is sampled or spent: sampling and the prompt's order have no part in it. */
 #ifndef LETHE_MARKS_H
@@ -24,7 +25,7 @@ typedef struct {
     size_t sentence_count;
     uint32_t repeats;                  /* above the model's own: as that */
     uint32_t tokens_max;               /* of an answer, as far as the model lets one have */
-    uint32_t context_tokens_max;       /* of a reading */
+    uint32_t context_tokens_max;       /* of a reading; what stands in front of looked-up words counts */
     const char *const *stop;           /* an answer ends at the last whole word before the first of these */
     size_t stop_count;
     uint32_t not_found_percent;        /* as in grounded.h */

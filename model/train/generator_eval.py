@@ -62,10 +62,10 @@ def interval(values):
 
 class Asked:
     """A question and its passages: their text, the readings' tokens with SEEN where it belongs, and for each token of the
-    passages its characters (none for gaps) and its places in both readings."""
+    passages its characters (none for gaps), its passage (by its first token) and its places in both readings."""
 
     def __init__(self, tokenizer, frequent, pack, question, passages):
-        self.text, self.spans = "", []
+        self.text, self.spans, parts = "", [], []
         asked = {stem(w) for w in WORD.findall(question)} - frequent
         ids, hits = [], []
         for passage in passages:
@@ -75,10 +75,11 @@ class Asked:
                     for m in WORD.finditer(passage) if stem(m.group()) in asked}
             hits += [number in seen for number in range(len(encoded.ids))] + [False] * len(pack.cue_gap)
             ids += [*encoded.ids, *pack.cue_gap]
+            parts += [len(parts)] * (len(encoded.ids) + len(pack.cue_gap))
             self.spans += [(a + len(self.text), b + len(self.text)) for a, b in encoded.offsets]
             self.spans += [(0, 0)] * len(pack.cue_gap)
             self.text += passage + "\n\n"
-        self.ids = ids = np.array(ids)
+        self.ids, self.parts = ids, parts = np.array(ids), np.array(parts)
         hits = np.array(hits)
         found = {stem(w) for passage in passages for w in WORD.findall(passage)} & asked
         encoded = tokenizer.encode(question.strip(), add_special_tokens=False)
@@ -133,7 +134,8 @@ def best_span(a, start, stop):
     start, stop = np.where(opens, start, -1e9), np.where(closes, stop, -1e9)
     best = (-1e9, 0, 0)
     for length in range(min(SPAN_TOKENS_MAX, len(start))):
-        sums = start[:len(start) - length] + stop[length:]
+        within = a.parts[:len(start) - length] == a.parts[length:]
+        sums = np.where(within, start[:len(start) - length] + stop[length:], -1e9)
         at = int(sums.argmax())
         best = max(best, (float(sums[at]), at, at + length))
     _, first, last = best

@@ -1,5 +1,6 @@
 """Grounded answers (G6) over a generator with random weights: what holds for these holds for any."""
 import json
+import math
 import os
 import random
 import re
@@ -108,27 +109,32 @@ def cli(scene):
            "free text is a passage")
 
 
+def nothing_to_read(town):
+    """Whether a document is absent, denied or erased, cay gets the same bytes."""
+    request = town.cay.pb.AskRequest(question="Who is the harbour master of Ærø?")
+    secret = "The harbour master of Ærø is Maren."
+    absent = town.cay.seen("Answers/Ask", request)
+    town.bob.store("secret.txt", secret)
+    denied = town.cay.seen("Answers/Ask", request)
+    own = town.cay.store("own.txt", secret)
+    expect(town.cay.seen("Answers/Ask", request) != absent, "cay's own document makes a difference")
+    town.cay.erase(document=own)
+    erased = town.cay.seen("Answers/Ask", request)
+    expect_equal(denied, absent, "an answer where the document is denied, and where it is absent")
+    expect_equal(erased, absent, "an answer where the document was erased, and where it is absent")
+    _, tokens, final = town.cay.ask("Who is the harbour master of Ærø?")
+    expect_equal((final.mode, final.answer, len(final.citations)), ("none", NOT_FOUND, 0), "what is said")
+    expect_equal(b"".join(t.token.text for t in tokens).decode(), NOT_FOUND, "what is streamed")
+    printed = town.house.lethe(town.token["cay"], "ask", "Who is the harbour master?", json_out=False)
+    expect_equal((printed.code, printed.out), (0, NOT_FOUND + "\n"), "lethe ask")
+
+
 @check("grounded.not_found", not_found_differs="read, and nothing found")
 def not_found(scene):
     """Absent, denied, erased, or all read and nothing found: the same words; the first three the same bytes."""
     for options in ((), ("--model", scene.model(d_model=48, layers=2, name="m")),):
         town = scene.town(*options, name="data" + str(len(options)))
-        request = town.cay.pb.AskRequest(question="Who is the harbour master of Ærø?")
-        secret = "The harbour master of Ærø is Maren."
-        absent = town.cay.seen("Answers/Ask", request)
-        town.bob.store("secret.txt", secret)
-        denied = town.cay.seen("Answers/Ask", request)
-        own = town.cay.store("own.txt", secret)
-        expect(town.cay.seen("Answers/Ask", request) != absent, "cay's own document makes a difference")
-        town.cay.erase(document=own)
-        erased = town.cay.seen("Answers/Ask", request)
-        expect_equal(denied, absent, "an answer where the document is denied, and where it is absent")
-        expect_equal(erased, absent, "an answer where the document was erased, and where it is absent")
-        _, tokens, final = town.cay.ask("Who is the harbour master of Ærø?")
-        expect_equal((final.mode, final.answer, len(final.citations)), ("none", NOT_FOUND, 0), "what is said")
-        expect_equal(b"".join(t.token.text for t in tokens).decode(), NOT_FOUND, "what is streamed")
-        printed = town.house.lethe(town.token["cay"], "ask", "Who is the harbour master?", json_out=False)
-        expect_equal((printed.code, printed.out), (0, NOT_FOUND + "\n"), "lethe ask")
+        nothing_to_read(town)
     # A long answer of random words is unlikelier than no answer.
     document = town.cay.store("long.txt", long_text(1))
     passages, _, final = town.cay.ask("Who is the harbour master of Ærø?", max_tokens=60)
@@ -150,33 +156,87 @@ def marking_model(scene, **marks):
     return folder
 
 
-@check("grounded.marked", span_mid_word="not whole words", span_of_chunk="cited spans and the text")
+ACCENTS = ("The keeper of Ærø's cafe\u0301 is Ame\u0301lie; the A\u030angstro\u0308m lens weighs 3.5 kg.\r\n"
+           "Mu\u0308ller, (e\u0301cole) 7:45.")
+ACCENTED = "Who keeps Ame\u0301lie's cafe\u0301? ", " Wer ist Mu\u0308ller?"
+
+
+@check("grounded.marked", span_mid_word="not whole words", span_of_chunk="cited spans and the text",
+       contradiction_hidden="contradicts")
 def marked(scene):
-    """A model that marks: one span of whole words, the same whatever others do; free text is refused."""
+    """A model that marks: one span of whole words, of the document's bytes, also of those that NFC would change."""
     town = scene.town("--model", marking_model(scene, sentences_tokens=120), "--not-found-percent", "0",
                       "--quota-tokens-per-minute", "0")
     library, r = Library(town), random.Random(8)
-    several = 0
-    for n in range(30):
+    for n in range(3):
+        document = town.ada.store(f"accents-{n}.txt", ACCENTS + "\n\n" + long_text(f"more{n}", 40), share=["group:oncall"])
+        library.text[document] = library.get(town.token["ada"], document)
+    several = against = accents = 0
+    for n in range(40):
         client = r.choice((town.ada, town.bob))
-        question = " ".join(r.choices(WORDS, k=4))
-        passages, tokens, final = client.ask(question, passages=r.choice((1, 3, 5)), repeats=r.choice((1, 2, 4)), order=r.randrange(3))
+        question = " ".join(r.choices(WORDS, k=4)) if n % 2 else r.choice(ACCENTED)
+        passages, tokens, final = client.ask(question, passages=r.choice((1, 3, 5)), repeats=r.choice((1, 2, 4)),
+                                             order=r.randrange(3))
         expect_equal((final.mode, final.end_reason, len(final.citations)), ("generative", "stop", 1), "what is said")
         expect_spans(final.answer, library.spans(final.citations), "the answer")
         expect_equal(b"".join(t.token.text for t in tokens).decode(), final.answer, "the frames' text and the answer")
         expect("group:oncall" in final.label, f"the label: {final.label}")
         expect(0 < final.confidence <= 1 and final.log_likelihood < 0 and final.log_likelihood_none < 0, "the likelihoods")
+        read = {(p.document, p.chunk) for p in passages}
+        expect({(c.document, c.chunk) for c in final.citations} <= read, "a citation of what was not read")
         for reading in final.readings:
             expect_spans(reading.text, library.spans(reading.spans), "what a passage says")
+            rival = not reading.agrees and reading.log_likelihood >= final.log_likelihood + math.log(0.25)
+            expect_equal(reading.contradicts, rival, f"contradicts: '{reading.text}' and '{final.answer}'")
+            against += rival
+            accents += "\u0301" in reading.text or "\u0308" in reading.text
         expect(any(x.text == final.answer for x in final.readings), "no passage says the answer")
         several += len(final.readings) > 1
-    expect(several > 5, f"{several} of several passages")
-    request = town.cay.pb.AskRequest(question="Who is the keeper of the red lens?")
-    town.cay.store("mine.txt", "The keeper of the red lens is Maren. " + long_text(3, 100))
-    before = town.cay.seen("Answers/Ask", request)
-    other = town.bob.store("other.txt", "The keeper of the red lens is Ivo. " + long_text(4, 100))
-    town.bob.ask("Who is the keeper of the red lens?")
-    expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same beside another's document")
-    town.bob.erase(document=other)
-    expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same after another's erasure")
+    expect(several > 5 and against > 3 and accents > 5,
+           f"{several} of several passages, {against} rivals, {accents} with accents")
     expect_equal(refusal(lambda: town.ada.ask("Who?", free_text=True)), "FAILED_PRECONDITION", "free text")
+    printed = town.house.lethe(town.token["ada"], "ask", "Who is the keeper?", "--free", json_out=False)
+    expect(printed.code != 0 and "does not write free text" in printed.err, f"lethe ask --free: {printed.err}")
+
+
+@check("grounded.marked_alone")
+def marked_alone(scene):
+    """What others store, ask and erase is nothing to an asker's marked answer: two runs, the same answers."""
+    seen = []
+    for busy in (False, True):
+        town = scene.town("--model", marking_model(scene), "--not-found-percent", "0", name=f"data{busy}")
+        request = town.cay.pb.AskRequest(question="Who is the keeper of the red lens?", passages=3)
+        told = []
+        for n in range(4):
+            town.cay.store(f"mine-{n}.txt", f"The keeper of the red lens is Maren {n}. " + long_text(n, 60))
+            if busy:
+                other = town.bob.store(f"other-{n}.txt", "The keeper of the red lens is Ivo. " + long_text(n + 50, 100))
+                town.bob.ask("Who is the keeper of the red lens?", repeats=2)
+                if n % 2:
+                    town.bob.erase(document=other)
+            _, _, final = town.cay.ask("Who is the keeper of the red lens?", passages=3)
+            told.append((final.answer, [(c.start, c.end) for c in final.citations], final.confidence, final.log_likelihood,
+                         final.log_likelihood_none, final.usage.input_tokens,
+                         [(x.text, x.log_likelihood, x.agrees, x.contradicts) for x in final.readings]))
+        before = town.cay.seen("Answers/Ask", request)
+        other = town.bob.store("late.txt", "The keeper of the red lens is Ivo.")
+        expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same beside another's document")
+        town.bob.erase(document=other)
+        expect_equal(town.cay.seen("Answers/Ask", request), before, "an answer, and the same after another's erasure")
+        seen.append(told)
+    expect(len({str(t) for t in seen[0]}) > 1, "all four answers are alike")
+    expect_equal(seen[1], seen[0], "the answers beside others, and alone")
+
+
+@check("grounded.marked_not_found", not_found_differs="read, and nothing found")
+def marked_not_found(scene):
+    """Absent, denied, erased, or read and not found, where the model marks: the same words."""
+    town = scene.town("--model", marking_model(scene, none_bias=20))
+    nothing_to_read(town)
+    document = town.cay.store("long.txt", long_text(1))
+    passages, _, final = town.cay.ask("Who is the harbour master of Ærø?")
+    expect(len(passages) == 5 and passages[0].document == document, "passages are read")
+    expect_equal((final.mode, final.answer, final.end_reason, len(final.citations), readers(final.label)),
+                 ("none", NOT_FOUND, "none", 0, {"user:cay"}), "read, and nothing found")
+    expect(final.log_likelihood_none > final.log_likelihood, "the likelihoods that decided")
+    expect(final.usage.input_tokens > 500, "the tokens read")

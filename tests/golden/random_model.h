@@ -169,4 +169,19 @@ static inline bool random_model_write(const char *dir, const gen_config *c)
     return good;
 }
 
+/* Adds "name": {...} to the config.json of a folder. */
+static inline bool random_model_declare(const char *dir, const char *entry)
+{
+    char path[4096];
+    buf json;
+    buf_init(&json, 1 << 20);
+    bool good = is_ok(path_join(path, sizeof path, dir, "config.json")) && is_ok(file_read(path, 1 << 20, &json));
+    while (good && json.size > 0 && json.data[json.size - 1] != '}') json.size--;
+    if (json.size > 0) json.size--;
+    buf_printf(&json, ", %s}", entry);
+    good = good && is_ok(buf_check(&json)) && is_ok(file_write_atomic(path, buf_bytes(&json), 0600));
+    buf_free(&json);
+    return good;
+}
+
 #endif

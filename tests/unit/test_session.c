@@ -9,13 +9,14 @@
 #include <stdatomic.h>
 
 static char folder[256];
-static model *engine, *endless;            /* the second ends no answer by itself */
-static scheduler *steps, *endless_steps;
+static model *engine, *endless, *marking;            /* the second ends no answer by itself */
+static scheduler *steps, *endless_steps, *marking_steps;
 static keytree *keys;
 static root_holder *holder;
 static id128 tenant, ada, bob;
 
-static void open_model(const char *name, bool ends, model **m, scheduler **s)
+/* marks: NULL, or what config.json says of them. */
+static void open_model(const char *name, bool ends, const char *marks, model **m, scheduler **s)
 {
     char path[300];
     gen_config c = {.d_model = 32, .d_inner = 64, .d_state = 8, .d_conv = 4, .dt_rank = 2,
@@ -23,6 +24,7 @@ static void open_model(const char *name, bool ends, model **m, scheduler **s)
                     .vocab = RANDOM_MODEL_TOKENS, .endless = !ends};
     snprintf(path, sizeof path, "%s/%s", folder, name);
     ASSERT(is_ok(dir_make(path, 0700)) && random_model_write(path, &c));
+    ASSERT(marks == NULL || random_model_declare(path, marks));
     const model_options options = {.threads = 1};
     result r = model_open(m, path, &options);
     if (!is_ok(r)) { printf("# %s\n", r.message); exit(1); }
@@ -34,8 +36,10 @@ static void setup(void)
 {
     char path[300];
     test_tmpdir(folder);
-    open_model("model", true, &engine, &steps);
-    open_model("endless", false, &endless, &endless_steps);
+    open_model("model", true, NULL, &engine, &steps);
+    open_model("endless", false, NULL, &endless, &endless_steps);
+    open_model("marking", true, "\"lethe\": {\"start\": 60, \"stop\": 61, \"none\": 62, \"seen\": 63, \"writes\": false}",
+               &marking, &marking_steps);
     snprintf(path, sizeof path, "%s/root", folder);
     ASSERT(is_ok(root_file_open(&holder, path, true)));
     snprintf(path, sizeof path, "%s/keytree", folder);
@@ -375,14 +379,14 @@ static asked *ground_begin(id128 who, const char *question)
 }
 
 /* From now on, and back. */
-static void swap_models(void)
+static void swap_models(model **other, scheduler **other_steps)
 {
     model *m = engine;
     scheduler *s = steps;
-    engine = endless;
-    steps = endless_steps;
-    endless = m;
-    endless_steps = s;
+    engine = *other;
+    steps = *other_steps;
+    *other = m;
+    *other_steps = s;
 }
 
 static void ground(asked *q, session_answer *answer, session_grounding *g, buf *texts)
@@ -451,7 +455,7 @@ static void nothing_found(void)
     buf texts, raw;
     buf_init(&texts, 1 << 20);
     buf_init(&raw, 1 << 20);
-    swap_models();
+    swap_models(&endless, &endless_steps);
     q->request.not_found_percent = 1;      /* an answer of 24 tokens is unlikelier by far */
     ground(q, &answer, &g, &texts);
     CHECK(g.span_count == 0 && strcmp(answer.end_reason, "none") == 0);
@@ -462,11 +466,43 @@ static void nothing_found(void)
     double sum = 0;
     for (size_t i = 0; i < scores.count; i++) sum += (double)((session_token_score *)(void *)raw.data)[i].log_prob;
     CHECK(sum - g.nothing < 1e-4 && g.nothing - sum < 1e-4);
-    swap_models();
+    swap_models(&endless, &endless_steps);
     buf_free(&texts);
     buf_free(&raw);
     ask_end(q);
     ask_end(scored);
+}
+
+/* Where the model marks: one span, with the passages' label, of the document's bytes, or the words for nothing found.
+ * Mutants: spans_unlabelled, span_of_chunk, not_found_differs. */
+static void marked_answers_are_spans(void)
+{
+    static const char *const questions[] = {"Who was the miller?", "What did it cost?", " When did the mill burn?\n", "?"};
+    swap_models(&marking, &marking_steps);
+    for (uint32_t n = 0; n < 16; n++) {
+        asked *q = ground_begin(ada, questions[n % 4]), *other = ask_begin(bob, "Who?");
+        session_answer answer;
+        session_grounding g;
+        buf texts, joined;
+        buf_init(&texts, 1 << 20);
+        buf_init(&joined, 1 << 20);
+        q->request.tokens_max = 1 + n;
+        q->request.repeats = 1 + n / 4 % 2;
+        q->request.not_found_percent = n < 8 ? 0 : UINT32_MAX;
+        ground(q, &answer, &g, &texts);
+        NEED(answer.grounding != NULL && g.span_count == (n < 8) && g.reading_count == 2 && answer.input_tokens > 40);
+        spans_text(q, g.spans, g.span_count, &joined);
+        CHECK(bytes_equal(buf_bytes(&q->streamed), n < 8 ? buf_bytes(&joined) : bytes_str(SESSION_NOT_FOUND)));
+        CHECK(strcmp(answer.end_reason, n < 8 ? "stop" : "none") == 0);
+        CHECK(ifc_label_equal(ifc_labeled_label(answer.grounding), ifc_labeled_label(q->hits[0].text)));
+        CHECK(ifc_label_equal(ifc_labeled_label(answer.answer), ifc_labeled_label(q->hits[0].text)));
+        CHECK(!is_ok(ifc_gate_release(other->context, answer.grounding, &other->streamed)) && other->streamed.size == 0);
+        buf_free(&texts);
+        buf_free(&joined);
+        ask_end(q);
+        ask_end(other);
+    }
+    swap_models(&marking, &marking_steps);
 }
 
 /* An answer ends before a stop sequence, at a whole word. */
@@ -478,7 +514,7 @@ static void grounded_stops(void)
     buf texts, joined;
     buf_init(&texts, 1 << 20);
     buf_init(&joined, 1 << 20);
-    swap_models();
+    swap_models(&endless, &endless_steps);
     ground(plain, &answer, &g, &texts);
     NEED(plain->streamed.size > 8);
     char word[8] = {0};
@@ -491,7 +527,7 @@ static void grounded_stops(void)
     spans_text(cut, g.spans, g.span_count, &joined);
     CHECK(g.span_count == 0 || bytes_equal(buf_bytes(&joined), buf_bytes(&cut->streamed)));
     CHECK(memmem(cut->streamed.data, cut->streamed.size, word, 3) == NULL);
-    swap_models();
+    swap_models(&endless, &endless_steps);
     buf_free(&texts);
     buf_free(&joined);
     ask_end(plain);
@@ -653,6 +689,7 @@ int main(void)
     RUN(together_as_alone);
     RUN(grounded_answers_are_spans);
     RUN(nothing_found);
+    RUN(marked_answers_are_spans);
     RUN(grounded_stops);
     RUN(grounded_together_as_alone);
     RUN(scores_are_the_engines);
@@ -660,7 +697,9 @@ int main(void)
     RUN(scores_together_as_alone);
     scheduler_close(&steps);
     scheduler_close(&endless_steps);
+    scheduler_close(&marking_steps);
     model_close(&engine);
+    model_close(&marking);
     model_close(&endless);
     keytree_close(&keys);
     root_holder_close(&holder);
