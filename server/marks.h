@@ -32,8 +32,7 @@ typedef struct {
 } marks_input;
 
 /* found is false too, whatever not_found_percent, where there is nothing to read: no sentence has a word of the question.
- * *tokens_read: into the engine. The same bits whoever else is being
- * served. */
+ * *tokens_read: into the engine. The same bits whoever else is being served. */
 MUST_USE result marks_read(const marks_input *in, arena *a, grounded_answer *out, uint64_t *tokens_read);
 
 #endif

@@ -1,19 +1,10 @@
 /* Probing in a search: whether it happens, what it reads and what it finds are functions of what the asker may read. On
  * real files: a key tree, LMDB, a tiny embedder with centroids. */
-#include "retrieval.h"
 #include "test.h"
 
-#include "store_folders.h"
+#include "retrieval_house.h"
 
 enum { LISTS = 8, SENTENCES = 20, OWN = 25, OTHERS = 20, K = 100, NEVER = 1 << 30 };
-
-typedef struct {
-    store_folders f;
-    retrieval *r;
-    arena *a;
-    id128 tenant, ada, bob, team;
-    ifc_context as_ada, as_bob;
-} house;
 
 static uint64_t state = 88172645463325252u;
 static uint32_t next(void)
@@ -54,28 +45,9 @@ static void reopen(house *h, uint32_t chunks_min, uint32_t percent)
 
 static void house_open(house *h)
 {
-    memset(h, 0, sizeof *h);
-    store_folders_make(&h->f);
+    house_make(h, 64 << 20);
     centroids_write(h->f.embedder);
-    h->tenant = id_random();
-    id128 *people[] = {&h->ada, &h->bob, &h->team};
-    CHECK_OK(keytree_add(h->f.keys, (keytree_node[]){keytree_tenant(h->tenant)}, 1));
-    for (int i = 0; i < 3; i++) {
-        *people[i] = id_random();
-        keytree_node node = keytree_owner(h->tenant, *people[i]);
-        CHECK_OK(keytree_add(h->f.keys, &node, 1));
-    }
-    CHECK_OK(ifc_context_init(&h->as_ada, h->tenant, h->ada, (id128[]){h->ada, h->team}, 2));
-    CHECK_OK(ifc_context_init(&h->as_bob, h->tenant, h->bob, (id128[]){h->bob, h->team}, 2));
-    arena_open(&h->a, 64 << 20);
     reopen(h, NEVER, 1);
-}
-
-static void house_close(house *h)
-{
-    arena_close(&h->a);
-    retrieval_close(&h->r);
-    store_folders_remove(&h->f);
 }
 
 /* Sentences of one chunk each, mostly of one topic's few words. */

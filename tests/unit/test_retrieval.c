@@ -1,19 +1,10 @@
 /* Stores, compartments and search together, on real files: a key tree, LMDB, a tiny embedder. */
-#include "retrieval.h"
 #include "test.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "store_folders.h"
-
-typedef struct {
-    store_folders f;
-    retrieval *r;
-    arena *a;
-    id128 tenant, ada, bob, team;
-    ifc_context as_ada, as_bob;
-} house;
+#include "retrieval_house.h"
 
 static retrieval_options options_of(const house *h, uint32_t stores_open_max)
 {
@@ -24,28 +15,9 @@ static retrieval_options options_of(const house *h, uint32_t stores_open_max)
 
 static void house_open(house *h)
 {
-    memset(h, 0, sizeof *h);
-    store_folders_make(&h->f);
-    h->tenant = id_random();
-    id128 *people[] = {&h->ada, &h->bob, &h->team};
-    CHECK_OK(keytree_add(h->f.keys, (keytree_node[]){keytree_tenant(h->tenant)}, 1));
-    for (int i = 0; i < 3; i++) {
-        *people[i] = id_random();
-        keytree_node node = keytree_owner(h->tenant, *people[i]);
-        CHECK_OK(keytree_add(h->f.keys, &node, 1));
-    }
-    CHECK_OK(ifc_context_init(&h->as_ada, h->tenant, h->ada, (id128[]){h->ada, h->team}, 2));
-    CHECK_OK(ifc_context_init(&h->as_bob, h->tenant, h->bob, (id128[]){h->bob, h->team}, 2));
+    house_make(h, 16 << 20);
     retrieval_options o = options_of(h, 0);
     CHECK_OK(retrieval_open(&h->r, &o));
-    arena_open(&h->a, 16 << 20);
-}
-
-static void house_close(house *h)
-{
-    arena_close(&h->a);
-    retrieval_close(&h->r);
-    store_folders_remove(&h->f);
 }
 
 static ifc_label for_one(id128 who)
