@@ -8,7 +8,7 @@ where the last slice stopped, until the plan's tokens are read. --export writes 
 slice in the layout that model_open reads (float32; lethe-quantize makes q8 of it).
 
 The loss of a batch: cross-entropy of the answers (of each token in a batch of text), and for each marked
-reading that of the answer's first and last token over the reading's places (generator_batch.py).
+reading that of the answer's first and last token over its places, both readings added (generator_batch.py).
 """
 import argparse
 import datetime
@@ -40,7 +40,7 @@ PLANS = {
     "text": {"shape": {"width": 256, "layers": 4, "state": 16, "taps": 4}, "batch_tokens": 4096, "rate": 0.006,
              "fall": 0.5, "served": {}, "stages": [{"name": "text", "tokens": 5_000_000, "length": 256}]},
     "cpu": {"shape": {"width": 256, "layers": 6, "state": 16, "taps": 4}, "batch_tokens": 6144, "rate": 0.0025,
-            "fall": 0.6, "served": {"repeats": 2, "sentences_tokens": 80, "writes": False}, "stages": [
+            "fall": 0.6, "served": {"repeats": 2, "sentences_tokens": 80, "none_bias": -1.5, "writes": False}, "stages": [
                 {"name": "narrow", "tokens": 11_000_000, "context": (24, 110), "repeats": 1.0, "narrow": 1.0,
                  "passages": 5, "several": 0.45, "none": 0.1, "spoken": False},
                 {"name": "doubtful", "tokens": 49_000_000, "context": (24, 120), "repeats": 1.0, "narrow": 1.0,
